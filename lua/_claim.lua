@@ -1,0 +1,106 @@
+-- needs: meta items queued claims leases attempts finished_order
+-- uses: _stamp _ids _history _lease _end
+-- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
+-- again with it brings the same ones, because the first reply may have been lost.
+
+local function claim_writable()
+  writable(meta, 'hash', 'HSET', 'HINCRBY')
+  writable(claims, 'hash', 'HSET')
+  writable(leases, 'zset', 'ZADD')
+  writable(queued, 'list', 'LTRIM')
+  writable(attempts, 'hash', 'HSET')
+end
+
+-- What an earlier call with this claim id took and still holds, in its order.
+local function claimed_before(claim_id)
+  local packed = call('HGET', claims, claim_id)
+  if not packed then
+    return {}, {}
+  end
+  local ids = unpack_ids(packed, 1)
+  return ids, call('HMGET', items, unpack(ids))
+end
+
+-- Looks at the head of the queue for up to `count` items. Returns ids, their records, how many places to take off,
+-- and the cancelled ids among these. Places whose item was cancelled or is gone are skipped, SKIP of them at most.
+local SKIP = 1000
+
+local function oldest(count)
+  local ids, records, cancelled = {}, {}, {}
+  local n, used, skipped = 0, 0, 0
+  local ask = count
+  while n < count and skipped < SKIP do
+    local page = call('LRANGE', queued, whole(used), whole(used + ask - 1))
+    if #page == 0 then
+      break
+    end
+    local found = call('HMGET', items, unpack(page))
+    for i = 1, #page do
+      local record = found[i]
+      if record and byte(record) ~= ENDED then
+        n = n + 1
+        ids[n], records[n] = page[i], record
+      else
+        skipped = skipped + 1
+        if record and string.sub(record, 8, 8) == 'c' then
+          cancelled[#cancelled + 1] = page[i]
+        end
+      end
+      used = used + 1
+      if n == count then
+        break
+      end
+    end
+    if #page < ask then
+      break
+    end
+    ask = math.max(count - n, PAGE)
+  end
+  return ids, records, used, cancelled, n < count and skipped >= SKIP
+end
+
+-- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
+local function hold_items(claim_id, ids, deadline)
+  call('ZADD', leases, deadline, claim_id)
+  call('HSET', claims, claim_id, pack_ids(ids))
+  call('HINCRBY', meta, 'in_progress', whole(#ids))
+end
+
+local function histories_of(ids)
+  if #ids == 0 or call('EXISTS', attempts) == 0 then
+    return {}
+  end
+  return call('HMGET', attempts, unpack(ids))
+end
+
+-- A cancelled item is remembered from the moment that its place is gone: before, nobody may reuse its id.
+local function drop_cancelled(cancelled, now)
+  end_writable()
+  end_items(cancelled, 'r', '', now)
+  call('HINCRBY', meta, 'cancelled_places', whole(-#cancelled))
+  call('HINCRBY', meta, 'remembered', whole(#cancelled))
+end
+
+-- Returns ids, records, histories, and whether the search ended at its bound.
+local function claim_items(claim_id, count, lease_ms, now)
+  local ids, records = claimed_before(claim_id)
+  if #ids > 0 then
+    return ids, records, histories_of(ids), false
+  end
+  local used, cancelled, more
+  ids, records, used, cancelled, more = oldest(count)
+  if used == 0 then
+    return ids, records, {}, false
+  end
+  claim_writable()
+  if #cancelled > 0 then
+    drop_cancelled(cancelled, now)
+  end
+  local histories = histories_of(ids)
+  if #ids > 0 then
+    hold_items(claim_id, ids, whole(math.floor(now / 1000) + lease_ms))
+    note_claimed(ids, records, histories)
+  end
+  call('LTRIM', queued, whole(used), '-1')
+  return ids, records, histories, more
+end

@@ -1,0 +1,13 @@
+-- needs: queued scheduled
+-- Moves due items from `scheduled` to the tail of `queued`, earliest first. Returns how many.
+
+local function queue_due(now)
+  local due = call('ZRANGE', scheduled, '-inf', whole(math.floor(now / 1000)), 'BYSCORE', 'LIMIT', '0', PAGE)
+  if #due > 0 then
+    writable(queued, 'list', 'RPUSH')
+    writable(scheduled, 'zset', 'ZREM')
+    call('RPUSH', queued, unpack(due))
+    call('ZREM', scheduled, unpack(due))
+  end
+  return #due
+end

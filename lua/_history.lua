@@ -1,0 +1,39 @@
+-- needs: meta attempts
+-- uses: _stamp
+-- What an item went through is kept only for items that came back to the queue at least once, in `attempts`:
+-- 'place claims failures expiries receipt'. The place is 'q' while it is queued again and 'p' while it is in progress
+-- again. The receipt is the one that gave the item back, so that a repeat of that is recognised.
+--
+-- Items without history never came back, so the queue hands them out in the order of their stamps, and one number
+-- says which of them have left it: `claimed_stamp` in meta, the stamp of the last one claimed.
+
+local function read_history(value)
+  if not value then
+    return 0, 0, 0, ''
+  end
+  local taken, failures, expiries, receipt = string.match(value, '^%a (%d+) (%d+) (%d+) (.*)$')
+  return tonumber(taken) or 0, tonumber(failures) or 0, tonumber(expiries) or 0, receipt or ''
+end
+
+local function write_history(place, taken, failures, expiries, receipt)
+  return place .. ' ' .. whole(taken) .. ' ' .. whole(failures) .. ' ' .. whole(expiries) .. ' ' .. receipt
+end
+
+-- Notes that ids are in progress. `histories` is what `attempts` has of them, empty where it has nothing at all.
+local function note_claimed(ids, records, histories)
+  local fields = {}
+  local last
+  for i = 1, #ids do
+    if histories[i] then
+      fields[#fields + 1], fields[#fields + 2] = ids[i], 'p' .. string.sub(histories[i], 2)
+    else
+      last = records[i]
+    end
+  end
+  if #fields > 0 then
+    call('HSET', attempts, unpack(fields))
+  end
+  if last then
+    call('HSET', meta, 'claimed_stamp', whole(read_stamp(last)))
+  end
+end

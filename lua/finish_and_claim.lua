@@ -1,0 +1,41 @@
+#!lua flags=allow-oom
+-- finish_and_claim: a worker's whole round trip. Finishes items as finish does, then claims as claim does, without
+-- waiting. Each half is safe to repeat by itself, and so is the whole.
+-- Returns {'ok', epoch, indexes (from 0) of items not held any more, ids, records, histories, more}.
+-- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
+-- uses: _stamp _ids _history _wake _due _place _lease _end _finish _recover _claim
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local items = KEYS[2] -- hash: id -> record, or how the item ended
+local queued = KEYS[3] -- list: ids, oldest left
+local claims = KEYS[4] -- hash: receipt -> ids that it holds
+local leases = KEYS[5] -- zset: receipt by deadline in ms
+local attempts = KEYS[6] -- hash: id -> history
+local scheduled = KEYS[7] -- zset: id by due time in ms
+local orphaned = KEYS[8] -- zset: id by the time it was set aside in ms
+local dead = KEYS[9] -- zset: id by time of death in ms
+local errors = KEYS[10] -- hash: id -> last error
+local finished_order = KEYS[11] -- list: stamp and ids that ended together, oldest left
+local waiting = KEYS[12] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[13] -- list: one token wakes one worker
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+local claim_id = ARGV[3] -- made by the client; the receipt of what this claim takes
+local count = ARGV[4] -- items wanted, 1 to 1000
+local lease_ms = ARGV[5] -- length of the lease
+-- ARGV[6...]: runs of receipt, number of ids, ids
+
+local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_claim', 'expiry', 'max_deliveries',
+  'remembered', 'finished_age_ms', 'finished_count')
+local known = admit(found)
+local now = clock()
+finish_writable()
+local lost = finish_runs(6, #ARGV, now, found[7], found[8], found[9])
+
+local recovered = recover_expired(PAGE, now, found[5], found[6])
+local returned = recovered.requeued + queue_due(now)
+local ids, records, histories, more = {}, {}, {}, false
+if not found[4] then
+  ids, records, histories, more = claim_items(claim_id, tonumber(count), tonumber(lease_ms), now)
+end
+wake_workers(returned - #ids, now)
+return { 'ok', known, lost, ids, records, histories, more and 1 or 0 }

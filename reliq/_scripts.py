@@ -1,0 +1,114 @@
+"""Finds, composes and hashes the Lua scripts, and reads their signatures from their binding lines.
+
+A script file is: the shebang, a header comment, one line per key and argument that binds it to a name, the body.
+The header names shared parts in `-- uses:`. Composed, the prelude and the parts stand between bindings and body,
+so that what they need is in scope. Line numbers in server errors are mapped back by `Script.locate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_BINDING = re.compile(r"^local (\w+) = (KEYS|ARGV)\[(\d+)\] -- \S")
+_TAIL = re.compile(r"^-- ARGV\[(\d+)\.\.\.\]: \S")
+_USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
+_USER_LINE = re.compile(r"user_script:(\d+)")
+
+
+def lua_folder() -> Path:
+    """The folder of the scripts: inside the installed package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "lua"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "lua"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One verb as the server gets it.
+
+    `keys` and `args` are the bound names in order; `open_ended` says that further arguments may follow the bound ones.
+    `origins` gives for each line of `source` the file and line that it came from.
+    """
+
+    name: str
+    source: str
+    sha: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    open_ended: bool
+    origins: tuple[tuple[str, int], ...]
+
+    def locate(self, message: str) -> str:
+        """Replaces `user_script:N` in a server's error by the file and line that N is."""
+
+        def place(match: re.Match[str]) -> str:
+            line = int(match[1])
+            if not 0 < line <= len(self.origins):
+                return match[0]
+            file, number = self.origins[line - 1]
+            return f"lua/{file}:{number}"
+
+        return _USER_LINE.sub(place, message)
+
+
+@cache
+def load(name: str) -> Script:
+    """Reads `lua/<name>.lua` and composes it; the result is kept for the life of the process.
+
+    Raises:
+        FileNotFoundError: no such script.
+        ValueError: the binding lines do not number their slots 1, 2, 3 ...
+    """
+    lines = _read(f"{name}.lua")
+    bindings, keys, args, open_ended = _signature(name, lines)
+    text = lines[:bindings]
+    origins = [(f"{name}.lua", i + 1) for i in range(bindings)]
+    for part in ("_prelude", *_parts(lines)):
+        part_lines = _read(f"{part}.lua")
+        text += part_lines
+        origins += [(f"{part}.lua", i + 1) for i in range(len(part_lines))]
+    text += lines[bindings:]
+    origins += [(f"{name}.lua", i + 1) for i in range(bindings, len(lines))]
+    source = "\n".join(text) + "\n"
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, sha, keys, args, open_ended, tuple(origins))
+
+
+def names() -> list[str]:
+    """All verbs that have a script, sorted."""
+    return sorted(path.stem for path in lua_folder().glob("[a-z]*.lua"))
+
+
+@cache
+def _file(name: str) -> tuple[str, ...]:
+    return tuple((lua_folder() / name).read_text(encoding="utf-8").splitlines())
+
+
+def _read(name: str) -> list[str]:
+    return list(_file(name))
+
+
+def _parts(lines: list[str]) -> list[str]:
+    match = _USES.search("\n".join(lines))
+    return match[1].split() if match else []
+
+
+def _signature(name: str, lines: list[str]) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:
+    """Where the binding block ends, the names of keys and arguments, and whether more arguments may follow."""
+    found: dict[str, list[str]] = {"KEYS": [], "ARGV": []}
+    end, open_ended = 0, False
+    for number, line in enumerate(lines, start=1):
+        if match := _BINDING.match(line):
+            bound, table, slot = match.groups()
+            found[table].append(bound)
+            if int(slot) != len(found[table]):
+                raise ValueError(f"lua/{name}.lua:{number}: {table}[{slot}] is out of order")
+            end = number
+        elif match := _TAIL.match(line):
+            if int(match[1]) != len(found["ARGV"]) + 1:
+                raise ValueError(f"lua/{name}.lua:{number}: the open end does not follow the bound arguments")
+            end, open_ended = number, True
+    return end, tuple(found["KEYS"]), tuple(found["ARGV"]), open_ended
