@@ -1,4 +1,4 @@
--- needs: meta items queued claims leases attempts finished_order
+-- needs: claim_id count lease_ms, and meta items queued claims leases attempts finished_order
 -- uses: _stamp _ids _history _lease _end
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
@@ -12,7 +12,7 @@ local function claim_writable()
 end
 
 -- What an earlier call with this claim id took and still holds, in its order.
-local function claimed_before(claim_id)
+local function claimed_before()
   local packed = call('HGET', claims, claim_id)
   if not packed then
     return {}, {}
@@ -21,15 +21,15 @@ local function claimed_before(claim_id)
   return ids, call('HMGET', items, unpack(ids))
 end
 
--- Looks at the head of the queue for up to `count` items. Returns ids, their records, how many places to take off,
+-- Looks at the head of the queue for up to `wanted` items. Returns ids, their records, how many places to take off,
 -- and the cancelled ids among these. Places whose item was cancelled or is gone are skipped, SKIP of them at most.
 local SKIP = 1000
 
-local function oldest(count)
+local function oldest(wanted)
   local ids, records, cancelled = {}, {}, {}
   local n, used, skipped = 0, 0, 0
-  local ask = count
-  while n < count and skipped < SKIP do
+  local ask = wanted
+  while n < wanted and skipped < SKIP do
     local page = call('LRANGE', queued, whole(used), whole(used + ask - 1))
     if #page == 0 then
       break
@@ -47,20 +47,20 @@ local function oldest(count)
         end
       end
       used = used + 1
-      if n == count then
+      if n == wanted then
         break
       end
     end
     if #page < ask then
       break
     end
-    ask = math.max(count - n, PAGE)
+    ask = math.max(wanted - n, PAGE)
   end
-  return ids, records, used, cancelled, n < count and skipped >= SKIP
+  return ids, records, used, cancelled, n < wanted and skipped >= SKIP
 end
 
 -- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
-local function hold_items(claim_id, ids, deadline)
+local function hold_items(ids, deadline)
   call('ZADD', leases, deadline, claim_id)
   call('HSET', claims, claim_id, pack_ids(ids))
   call('HINCRBY', meta, 'in_progress', whole(#ids))
@@ -78,17 +78,20 @@ local function drop_cancelled(cancelled, now)
   end_writable()
   end_items(cancelled, 'r', '', now)
   call('HINCRBY', meta, 'cancelled_places', whole(-#cancelled))
-  call('HINCRBY', meta, 'remembered', whole(#cancelled))
+  remember(#cancelled, now)
 end
 
 -- Returns ids, records, histories, and whether the search ended at its bound.
-local function claim_items(claim_id, count, lease_ms, now)
-  local ids, records = claimed_before(claim_id)
+local function claim_items(now)
+  local deadline = whole(math.floor(now / 1000) + tonumber(lease_ms))
+  local ids, records = claimed_before()
   if #ids > 0 then
+    writable(leases, 'zset', 'ZADD')
+    call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
     return ids, records, histories_of(ids), false
   end
   local used, cancelled, more
-  ids, records, used, cancelled, more = oldest(count)
+  ids, records, used, cancelled, more = oldest(tonumber(count))
   if used == 0 then
     return ids, records, {}, false
   end
@@ -98,7 +101,7 @@ local function claim_items(claim_id, count, lease_ms, now)
   end
   local histories = histories_of(ids)
   if #ids > 0 then
-    hold_items(claim_id, ids, whole(math.floor(now / 1000) + lease_ms))
+    hold_items(ids, deadline)
     note_claimed(ids, records, histories)
   end
   call('LTRIM', queued, whole(used), '-1')

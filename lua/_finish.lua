@@ -1,20 +1,6 @@
 -- needs: meta items claims leases attempts errors finished_order
 -- uses: _stamp _ids _lease _end
 
-local function finish_writable()
-  leases_writable()
-  end_writable()
-  writable(attempts, 'hash', 'HDEL')
-  writable(errors, 'hash', 'HDEL')
-end
-
-local function drop_history(ids)
-  if call('EXISTS', attempts, errors) > 0 then
-    call('HDEL', attempts, unpack(ids))
-    call('HDEL', errors, unpack(ids))
-  end
-end
-
 -- Whether this very receipt finished the item before: then only the reply had been lost.
 local function finished_by(id, receipt)
   local record = call('HGET', items, id)
@@ -23,7 +9,9 @@ end
 
 -- Finishes runs of items, ARGV[from...] = receipt, number of ids, ids, receipt, ... up to ARGV[to].
 -- Returns the indexes (from 0) of what is not held under its receipt.
-local function finish_runs(from, to, now, remembered, age_ms, max_count)
+local function finish_runs(from, to, now)
+  leases_writable()
+  end_writable()
   local lost, done, base = {}, 0, 0
   while from < to do
     local receipt, size = ARGV[from], tonumber(ARGV[from + 1])
@@ -36,7 +24,6 @@ local function finish_runs(from, to, now, remembered, age_ms, max_count)
     end
     if #mine > 0 then
       end_items(mine, 'f', receipt, now)
-      drop_history(mine)
       keep_claim(receipt, left, #mine)
       done = done + #mine
     end
@@ -44,10 +31,8 @@ local function finish_runs(from, to, now, remembered, age_ms, max_count)
     from = from + 2 + size
   end
   if done > 0 then
-    remembered = (tonumber(remembered) or 0) + done
-    remembered = remembered - forget_ended(remembered, now, age_ms, max_count)
     call('HINCRBY', meta, 'finished', whole(done))
-    call('HSET', meta, 'remembered', whole(remembered))
+    remember(done, now)
   end
   return lost
 end

@@ -4,8 +4,11 @@
 -- 'place claims failures expiries receipt'. The place is 'q' while it is queued again and 'p' while it is in progress
 -- again. The receipt is the one that gave the item back, so that a repeat of that is recognised.
 --
--- Items without history never came back, so the queue hands them out in the order of their stamps, and one number
--- says which of them have left it: `claimed_stamp` in meta, the stamp of the last one claimed.
+-- Items that were scheduled have one from the start, because they enter the queue out of the order of their stamps.
+-- Items without history are claimed in the order of their stamps, so one number says which of them have left the
+-- queue: `claimed_stamp` in meta, the stamp of the last one claimed.
+
+local IN_PROGRESS_AGAIN = 112 -- 'p'
 
 local function read_history(value)
   if not value then
@@ -17,6 +20,21 @@ end
 
 local function write_history(place, taken, failures, expiries, receipt)
   return place .. ' ' .. whole(taken) .. ' ' .. whole(failures) .. ' ' .. whole(expiries) .. ' ' .. receipt
+end
+
+-- Whether this very receipt gave the item back before: then only the reply had been lost.
+local function given_back_by(id, receipt)
+  local _, _, _, last = read_history(call('HGET', attempts, id))
+  return last == receipt
+end
+
+-- Histories for scheduled items that have none yet, from scores and ids as ZADD takes them.
+local function out_of_order(scores_and_ids)
+  local fields = {}
+  for i = 2, #scores_and_ids, 2 do
+    fields[i - 1], fields[i] = scores_and_ids[i], write_history('q', 0, 0, 0, '')
+  end
+  return fields
 end
 
 -- Notes that ids are in progress. `histories` is what `attempts` has of them, empty where it has nothing at all.

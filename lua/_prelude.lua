@@ -38,12 +38,12 @@ local function writable(key, kind, command, second_command)
   end
 end
 
--- Looks at the layout, epoch and state that HMGET meta brought, and refuses what this client must not touch.
--- Returns the queue's epoch, or '' where there is no such queue yet.
-local function admit(found)
+-- Looks at the layout, epoch and state that HMGET meta brought, and refuses what this client must not touch. Reading
+-- is allowed while the queue is rebuilt. Returns the queue's epoch, or '' where there is no such queue yet.
+local function admit(found, reading)
   if not found[1] then
     if epoch ~= '' then
-      refuse('STATE_LOST', 'the queue had epoch ' .. epoch .. ' and is gone from this server')
+      refuse('STATE_LOST', epoch)
     end
     return ''
   end
@@ -53,7 +53,7 @@ local function admit(found)
   if epoch ~= '' and epoch ~= found[2] then
     refuse('STALE_EPOCH', found[2])
   end
-  if found[3] ~= 'ready' then
+  if found[3] ~= 'ready' and not reading then
     refuse('REBUILDING', found[2])
   end
   return found[2]

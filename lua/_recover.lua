@@ -16,11 +16,11 @@ local function recover_writable()
 end
 
 -- Takes `ids` out of a claim that has `left` afterwards.
-local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, count)
+local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, moved)
   local records = call('HMGET', items, unpack(ids))
   local histories = call('HMGET', attempts, unpack(ids))
   local now_score = whole(math.floor(now / 1000))
-  local back, aside, buried, updates, reasons = {}, {}, {}, {}, {}
+  local back, back_records, aside, buried, updates, reasons = {}, {}, {}, {}, {}, {}
   for i, id in ipairs(ids) do
     local taken, failures, expiries = read_history(histories[i])
     expiries = expiries + 1
@@ -29,7 +29,7 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, coun
     local reason = nil
     if not stamp then
       reason = 'its record is missing or unreadable'
-      count.unreadable = count.unreadable + 1
+      moved.unreadable = moved.unreadable + 1
     elseif expiry == 'dead' then
       reason = 'its lease expired'
     elseif failures + expiries >= max_deliveries then
@@ -38,17 +38,17 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, coun
     if reason then
       buried[#buried + 1], buried[#buried + 2] = now_score, id
       reasons[#reasons + 1], reasons[#reasons + 2] = id, reason
-      count.dead = count.dead + (stamp and 1 or 0)
+      moved.dead = moved.dead + (stamp and 1 or 0)
     elseif expiry == 'hold' then
       aside[#aside + 1], aside[#aside + 2] = now_score, id
-      count.orphaned = count.orphaned + 1
+      moved.orphaned = moved.orphaned + 1
     else
-      back[#back + 1] = { id = id, stamp = stamp }
-      count.requeued = count.requeued + 1
+      back[#back + 1], back_records[#back + 1] = id, records[i]
+      moved.requeued = moved.requeued + 1
     end
   end
   call('HSET', attempts, unpack(updates))
-  place_at_head(back)
+  place_at_head(back, back_records)
   if #aside > 0 then
     call('ZADD', orphaned, unpack(aside))
   end
@@ -59,30 +59,30 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, coun
   keep_claim(receipt, left, #ids)
 end
 
--- Recovers up to `limit` items. Returns how many went where.
-local function recover_expired(limit, now, expiry, max_deliveries)
-  local count = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0 }
+-- Recovers up to `bound` items. Returns how many went where.
+local function recover_expired(bound, now, expiry, max_deliveries)
+  local moved = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0 }
   local now_score = whole(math.floor(now / 1000))
-  local expired = call('ZRANGE', leases, '-inf', now_score, 'BYSCORE', 'LIMIT', '0', whole(limit))
+  local expired = call('ZRANGE', leases, '-inf', now_score, 'BYSCORE', 'LIMIT', '0', whole(bound))
   if #expired == 0 then
-    return count
+    return moved
   end
   recover_writable()
   expiry = expiry or DEFAULT_EXPIRY
   max_deliveries = tonumber(max_deliveries) or DEFAULT_MAX_DELIVERIES
   for _, receipt in ipairs(expired) do
     local ids = unpack_ids(call('HGET', claims, receipt) or '', 1)
-    local left = pack_ids({ unpack(ids, limit + 1) })
-    ids = { unpack(ids, 1, limit) }
+    local left = pack_ids({ unpack(ids, bound + 1) })
+    ids = { unpack(ids, 1, bound) }
     if #ids > 0 then
-      recover_ids(receipt, ids, left, now, expiry, max_deliveries, count)
+      recover_ids(receipt, ids, left, now, expiry, max_deliveries, moved)
     else
       keep_claim(receipt, '', 0)
     end
-    limit = limit - #ids
-    if limit <= 0 then
+    bound = bound - #ids
+    if bound <= 0 then
       break
     end
   end
-  return count
+  return moved
 end

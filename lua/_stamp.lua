@@ -58,3 +58,7 @@ local function due_at(due, now)
   end
   return at * 1000 > now and whole(at) or nil
 end
+
+local function has_ended(record)
+  return byte(record) == ENDED
+end

@@ -36,7 +36,7 @@ local recovered = recover_expired(PAGE, now, found[5], found[6])
 local returned = recovered.requeued + queue_due(now)
 local ids, records, histories, more = {}, {}, {}, false
 if not found[4] then
-  ids, records, histories, more = claim_items(claim_id, tonumber(count), tonumber(lease_ms), now)
+  ids, records, histories, more = claim_items(now)
 end
 wake_workers(returned - #ids, now)
 if #ids > 0 or more or worker == '' then

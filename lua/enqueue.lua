@@ -4,13 +4,14 @@
 -- after a lost reply changes nothing. The ids of one call differ from each other: the caller sees to that.
 -- Returns {'ok', epoch, indexes (from 0) of the items that were there already}.
 -- Errors: QUEUE_FULL length limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _wake
+-- uses: _stamp _history _wake
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
 local scheduled = KEYS[4] -- zset: id by due time in ms
-local waiting = KEYS[5] -- zset: idle worker by the end of its wait in ms
-local wake = KEYS[6] -- list: one token wakes one worker
+local attempts = KEYS[5] -- hash: id -> history
+local waiting = KEYS[6] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[7] -- list: one token wakes one worker
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local stride = ARGV[3] -- 2: id, body; 3: id, body, due ('' at once, '+ms' from now, 'ms' absolute)
@@ -105,6 +106,7 @@ writable(items, 'hash', 'HSET')
 writable(queued, 'list', 'RPUSH')
 if #later > 0 then
   writable(scheduled, 'zset', 'ZADD')
+  writable(attempts, 'hash', 'HSET')
 end
 wake_writable()
 
@@ -118,6 +120,7 @@ if #places > 0 then
 end
 if #later > 0 then
   call('ZADD', scheduled, unpack(later))
+  call('HSET', attempts, unpack(out_of_order(later)))
 end
 call('HSET', items, unpack(stamped(ids, bodies, stamp)))
 call('HSET', meta, 'stamp', whole(stamp + n - 1), 'enqueued', whole((tonumber(found[7]) or 0) + n))

@@ -15,7 +15,5 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'remembered', 'finished_age_ms', 'finished_count')
-local known = admit(found)
-finish_writable()
-return { 'ok', known, finish_runs(3, #ARGV, clock(), found[4], found[5], found[6]) }
+local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+return { 'ok', known, finish_runs(3, #ARGV, clock()) }

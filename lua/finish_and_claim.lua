@@ -24,18 +24,16 @@ local count = ARGV[4] -- items wanted, 1 to 1000
 local lease_ms = ARGV[5] -- length of the lease
 -- ARGV[6...]: runs of receipt, number of ids, ids
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_claim', 'expiry', 'max_deliveries',
-  'remembered', 'finished_age_ms', 'finished_count')
+local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_claim', 'expiry', 'max_deliveries')
 local known = admit(found)
 local now = clock()
-finish_writable()
-local lost = finish_runs(6, #ARGV, now, found[7], found[8], found[9])
+local lost = finish_runs(6, #ARGV, now)
 
 local recovered = recover_expired(PAGE, now, found[5], found[6])
 local returned = recovered.requeued + queue_due(now)
 local ids, records, histories, more = {}, {}, {}, false
 if not found[4] then
-  ids, records, histories, more = claim_items(claim_id, tonumber(count), tonumber(lease_ms), now)
+  ids, records, histories, more = claim_items(now)
 end
 wake_workers(returned - #ids, now)
 return { 'ok', known, lost, ids, records, histories, more and 1 or 0 }

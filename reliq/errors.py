@@ -19,6 +19,7 @@
     |  |- ServerTooOld
     |  |- UnsafeServer          its eviction policy deletes items
     |  |- AccessDenied          password or rights
+    |  |- MemoryFull            nothing was added
     |  |- ServerNotFound        no binary for embedded://
     |  '- ScriptFailed          a bug in reliq: tell us
     |- Unavailable              no answer within the deadline; may have been applied
@@ -28,10 +29,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ReliqError(Exception):
     """Base of all reliq exceptions."""
+
+    enqueued: tuple[Any, ...] = ()
+    """On an error out of `enqueue_many`: what had been enqueued before it, in order."""
 
 
 class InvalidArgument(ReliqError, ValueError):
@@ -169,6 +174,10 @@ class UnsafeServer(ServerError):
 
 class AccessDenied(ServerError):
     """The server refuses the credentials, or the user lacks a right. Trying again won't help."""
+
+
+class MemoryFull(ServerError):
+    """The server's memory is full. Claim, finish, release, fail and recover still work, so that the queue drains."""
 
 
 class ServerNotFound(ServerError):

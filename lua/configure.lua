@@ -1,0 +1,23 @@
+#!lua
+-- configure: changes settings of a queue, which is made where there is none. Repeating it changes nothing more.
+-- Returns {'ok', epoch, name, value, name, value ...} with all settings as they are now.
+-- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
+-- uses: _settings
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+-- ARGV[3...]: name, value, ...; the value '' means the default
+
+local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+writable(meta, 'hash', 'HSET', 'HDEL')
+if known == '' then
+  known = create(clock())
+end
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    call('HDEL', meta, ARGV[i])
+  else
+    call('HSET', meta, ARGV[i], ARGV[i + 1])
+  end
+end
+return { 'ok', known, all_settings() }

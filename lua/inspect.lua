@@ -1,0 +1,39 @@
+#!lua flags=no-writes
+-- inspect: how many items are in each state, the totals since the queue was made, and its settings.
+-- enqueued = queued + scheduled + in_progress + orphaned + dead + finished + removed, always.
+-- Returns {'ok', epoch, {name, value, ...}, {setting, value, ...}}.
+-- Errors: STATE_LOST, STALE_EPOCH, UNKNOWN_LAYOUT.
+-- uses: _settings
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local queued = KEYS[2] -- list: ids, oldest left
+local leases = KEYS[3] -- zset: receipt by deadline in ms
+local scheduled = KEYS[4] -- zset: id by due time in ms
+local orphaned = KEYS[5] -- zset: id by the time it was set aside in ms
+local dead = KEYS[6] -- zset: id by time of death in ms
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+
+local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'cancelled_places', 'in_progress', 'enqueued', 'finished',
+  'removed', 'remembered', 'paused_claim', 'paused_enqueue')
+local known = admit(found, true)
+local now_score = whole(math.floor(clock() / 1000))
+return {
+  'ok', known,
+  {
+    'queued', call('LLEN', queued) - (tonumber(found[4]) or 0),
+    'scheduled', call('ZCARD', scheduled),
+    'in_progress', tonumber(found[5]) or 0,
+    'orphaned', call('ZCARD', orphaned),
+    'dead', call('ZCARD', dead),
+    'enqueued', tonumber(found[6]) or 0,
+    'finished', tonumber(found[7]) or 0,
+    'removed', tonumber(found[8]) or 0,
+    'remembered', tonumber(found[9]) or 0,
+    'claims', call('ZCARD', leases),
+    'expired_claims', call('ZCOUNT', leases, '-inf', now_score),
+    'due', call('ZCOUNT', scheduled, '-inf', now_score),
+    'paused_claim', found[10] and 1 or 0,
+    'paused_enqueue', found[11] and 1 or 0,
+  },
+  all_settings(),
+}

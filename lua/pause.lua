@@ -1,0 +1,22 @@
+#!lua
+-- pause: closes a queue for claims, for new items, or both. Items in progress go on. Repeating it changes nothing more.
+-- Returns {'ok', epoch}.
+-- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+local claim = ARGV[3] -- '1' to close it for claims
+local enqueue = ARGV[4] -- '1' to close it for new items
+
+local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+writable(meta, 'hash', 'HSET')
+if known == '' then
+  known = create(clock())
+end
+if claim == '1' then
+  call('HSET', meta, 'paused_claim', '1')
+end
+if enqueue == '1' then
+  call('HSET', meta, 'paused_enqueue', '1')
+end
+return { 'ok', known }

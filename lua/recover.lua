@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- recover: takes back up to `limit` items whose lease has ended, and queues scheduled items that are due. Every claim
+-- does the same for up to 100 items; this is for sweeping and for operators. Repeating it takes the next ones.
+-- Returns {'ok', epoch, requeued, orphaned, dead, unreadable, queued because due, leases that have ended still}.
+-- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
+-- uses: _stamp _ids _history _wake _due _place _lease _recover
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local items = KEYS[2] -- hash: id -> record, or how the item ended
+local queued = KEYS[3] -- list: ids, oldest left
+local claims = KEYS[4] -- hash: receipt -> ids that it holds
+local leases = KEYS[5] -- zset: receipt by deadline in ms
+local attempts = KEYS[6] -- hash: id -> history
+local scheduled = KEYS[7] -- zset: id by due time in ms
+local orphaned = KEYS[8] -- zset: id by the time it was set aside in ms
+local dead = KEYS[9] -- zset: id by time of death in ms
+local errors = KEYS[10] -- hash: id -> last error
+local waiting = KEYS[11] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[12] -- list: one token wakes one worker
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+local limit = ARGV[3] -- items at most, 1 to 1000
+
+local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'expiry', 'max_deliveries')
+local known = admit(found)
+local now = clock()
+local count = recover_expired(tonumber(limit), now, found[4], found[5])
+local due = queue_due(now)
+wake_workers(count.requeued + due, now)
+local left = call('ZCOUNT', leases, '-inf', whole(math.floor(now / 1000)))
+return { 'ok', known, count.requeued, count.orphaned, count.dead, count.unreadable, due, left }

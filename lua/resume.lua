@@ -1,0 +1,18 @@
+#!lua
+-- resume: opens a queue again for claims and new items, and wakes idle workers. Repeating it changes nothing more.
+-- Returns {'ok', epoch}.
+-- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
+-- uses: _wake
+local meta = KEYS[1] -- hash: epoch, settings, counters
+local queued = KEYS[2] -- list: ids, oldest left
+local waiting = KEYS[3] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[4] -- list: one token wakes one worker
+local epoch = ARGV[1] -- epoch that the client knows, or ''
+local now_ms = ARGV[2] -- '' for the server's clock
+
+local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+writable(meta, 'hash', 'HDEL')
+wake_writable()
+call('HDEL', meta, 'paused_claim', 'paused_enqueue')
+wake_workers(call('LLEN', queued), clock())
+return { 'ok', known }

@@ -1,0 +1,49 @@
+"""reliq: a reliable FIFO queue in Redis or Valkey."""
+
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+
+from reliq._codec import Codec as Codec
+from reliq.errors import AccessDenied as AccessDenied
+from reliq.errors import CodecError as CodecError
+from reliq.errors import CorruptState as CorruptState
+from reliq.errors import DrainTimeout as DrainTimeout
+from reliq.errors import InvalidArgument as InvalidArgument
+from reliq.errors import InvalidURL as InvalidURL
+from reliq.errors import ItemNotFound as ItemNotFound
+from reliq.errors import LeaseLost as LeaseLost
+from reliq.errors import MemoryFull as MemoryFull
+from reliq.errors import PayloadError as PayloadError
+from reliq.errors import QueueError as QueueError
+from reliq.errors import QueueFull as QueueFull
+from reliq.errors import QueuePaused as QueuePaused
+from reliq.errors import Rebuilding as Rebuilding
+from reliq.errors import ReliqError as ReliqError
+from reliq.errors import ScriptFailed as ScriptFailed
+from reliq.errors import ServerError as ServerError
+from reliq.errors import ServerNotFound as ServerNotFound
+from reliq.errors import ServerTooOld as ServerTooOld
+from reliq.errors import StaleEpoch as StaleEpoch
+from reliq.errors import StateLost as StateLost
+from reliq.errors import Unavailable as Unavailable
+from reliq.errors import UnknownLayout as UnknownLayout
+from reliq.errors import UnsafeServer as UnsafeServer
+from reliq.item import Claimed as Claimed
+from reliq.item import Counts as Counts
+from reliq.item import Enqueued as Enqueued
+from reliq.item import Failed as Failed
+from reliq.item import Item as Item
+from reliq.item import ItemInfo as ItemInfo
+from reliq.item import ItemState as ItemState
+from reliq.item import Moved as Moved
+from reliq.item import New as New
+from reliq.item import Recovered as Recovered
+from reliq.item import Settings as Settings
+from reliq.queue import Queue as Queue
+from reliq.queue_async import AsyncQueue as AsyncQueue
+from reliq.worker import Worker as Worker
+
+try:
+    __version__ = _version("reliq-queue")
+except _PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0.0.0"

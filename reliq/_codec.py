@@ -1,0 +1,210 @@
+"""A record's bytes and what they mean. The server never looks into a payload.
+
+    record  =  stamp (6 bytes, made by the server)  body
+    body    =  payload in msgpack
+            |  0xC1  msgpack [headers, names of the codecs, payload]
+
+0xC1 is the one byte that msgpack never uses. The short form is what most items have: it adds 6 bytes to a payload.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgpack
+
+from reliq.errors import CodecError, PayloadError
+
+MAX_PAYLOAD = 512 * 1024
+STAMP = 6
+_LONG = 0xC1
+_LONG_BYTE = b"\xc1"
+_TICK = 5e-6
+_STAMP_EPOCH = 1735689600  # 2025-01-01, see lua/_stamp.lua
+
+_UUID, _DECIMAL, _DATE, _NAIVE, _DELTA, _BIG = 1, 2, 3, 4, 5, 6
+_WORD = range(-(2**63), 2**64)  # integers that msgpack carries itself
+
+
+class Codec(Protocol):
+    """Changes payload bytes on their way in and out: compression, encryption, a claim check.
+
+    `name` is stored with every item that went through it, so that a reader without it says so.
+    """
+
+    name: str
+
+    def encode(self, data: bytes, *, queue: str, item_id: str) -> bytes: ...
+
+    def decode(self, data: bytes, *, queue: str, item_id: str) -> bytes: ...
+
+
+def encode(
+    payload: Any,
+    *,
+    queue: str,
+    item_id: str,
+    headers: Mapping[str, str] | None = None,
+    codecs: Sequence[Codec] = (),
+    limit: int = MAX_PAYLOAD,
+) -> bytes:
+    """The body for a payload.
+
+    Raises:
+        PayloadError: a part of it can't be carried, or what is to be stored is over `limit` bytes.
+    """
+    data = pack_payload(payload)
+    if not headers and not codecs:
+        return _sized(data, limit)
+    for codec in codecs:
+        data = codec.encode(data, queue=queue, item_id=item_id)
+    _sized(data, limit)
+    return _LONG_BYTE + _pack([_checked_headers(headers or {}), [codec.name for codec in codecs], data])
+
+
+def decode(body: bytes, *, queue: str, item_id: str, codecs: Mapping[str, Codec]) -> tuple[Any, dict[str, str]]:
+    """Payload and headers of a body.
+
+    Raises:
+        CodecError: damaged bytes, or a codec that this queue was not given.
+    """
+    if body[:1] != _LONG_BYTE:
+        return unpack_payload(body), {}
+    headers, names, data = _long_parts(body)
+    for name in reversed(names):
+        codec = codecs.get(name)
+        if codec is None:
+            raise CodecError(f"the payload needs the codec {name!r}; pass it to the queue in codecs=")
+        data = codec.decode(data, queue=queue, item_id=item_id)
+    return unpack_payload(data), headers
+
+
+def enqueued_at(record: bytes) -> float:
+    """When a record was enqueued: Unix seconds of the server's clock."""
+    return int.from_bytes(record[:STAMP], "big") * _TICK + _STAMP_EPOCH
+
+
+def pack_payload(payload: Any) -> bytes:
+    """msgpack, with extension types for what Python has and msgpack has not."""
+    try:
+        return _pack(payload)
+    except OverflowError:
+        try:
+            return _pack(_big_ints(payload))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _problem(payload, error) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _problem(payload, error) from error
+
+
+def unpack_payload(data: bytes) -> Any:
+    """What `pack_payload` packed. Lengths are bounded by the data itself, so that no header can ask for more."""
+    try:
+        return msgpack.unpackb(data, timestamp=3, ext_hook=_from_ext, strict_map_key=False)
+    except Exception as error:  # msgpack raises ValueError and a dozen of its own, and any hook may fail
+        raise CodecError(f"the payload can't be decoded: {error or type(error).__name__}") from error
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_to_ext, datetime=True)
+    return packed
+
+
+def _sized(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise PayloadError(f"the payload takes {len(data)} bytes, the limit is {limit}; store it elsewhere, send its name")
+    return data
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for key, value in headers.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise PayloadError(f"headers are pairs of strings; {key!r} is not", path=f"headers[{key!r}]")
+    return dict(headers)
+
+
+def _long_parts(body: bytes) -> tuple[dict[str, str], list[str], bytes]:
+    parts = unpack_payload(body[1:])
+    match parts:
+        case [dict() as headers, list() as names, bytes() as data]:
+            return headers, names, data
+    raise CodecError("the record has no form that this reliq knows")
+
+
+def _to_ext(value: Any) -> Any:
+    match value:
+        case uuid.UUID():
+            return msgpack.ExtType(_UUID, value.bytes)
+        case Decimal():
+            return msgpack.ExtType(_DECIMAL, str(value).encode())
+        case dt.datetime():
+            return msgpack.ExtType(_NAIVE, value.isoformat().encode())
+        case dt.date():
+            return msgpack.ExtType(_DATE, value.isoformat().encode())
+        case dt.timedelta():
+            micros = (value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds
+            return msgpack.ExtType(_DELTA, str(micros).encode())
+    raise TypeError(f"{type(value).__name__} can't be carried")
+
+
+def _from_ext(code: int, data: bytes) -> Any:
+    if code == _UUID:
+        return uuid.UUID(bytes=bytes(data))
+    text = bytes(data).decode("ascii", "replace")
+    if code == _DECIMAL:
+        return Decimal(text)
+    if code == _DATE:
+        return dt.date.fromisoformat(text)
+    if code == _NAIVE:
+        return dt.datetime.fromisoformat(text)
+    if code == _DELTA:
+        return dt.timedelta(microseconds=int(text))
+    if code == _BIG:
+        return int(text, 16)
+    return msgpack.ExtType(code, data)
+
+
+def _big_ints(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case int() if value not in _WORD:
+            return msgpack.ExtType(_BIG, f"{value:x}".encode())
+        case dict():
+            return {_big_ints(k): _big_ints(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_big_ints(v) for v in value]
+    return value
+
+
+def _problem(payload: Any, error: Exception) -> PayloadError:
+    """The error that names the smallest part of the payload that can't be carried."""
+    path, part = "payload", payload
+    if isinstance(error, RecursionError) or "recursion" in str(error).lower():
+        return PayloadError("the payload is nested too deeply")
+    while (found := _bad_child(part)) is not None:
+        step, part = found
+        path += step
+    return PayloadError(f"{path} can't be carried: {type(part).__name__} ({error})", path=path)
+
+
+def _bad_child(part: Any) -> tuple[str, Any] | None:
+    children: list[tuple[str, Any]] = []
+    if isinstance(part, dict):
+        children = [(f"[{key!r}]", value) for key, value in part.items()]
+        children += [(f".keys()[{key!r}]", key) for key in part]
+    elif isinstance(part, list | tuple):
+        children = [(f"[{i}]", value) for i, value in enumerate(part)]
+    return next(((step, child) for step, child in children if not _carriable(child)), None)
+
+
+def _carriable(value: Any) -> bool:
+    try:
+        _pack(_big_ints(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,436 @@
+"""One pure function per script: arguments in, a `Command` out that knows how to read the reply. Nothing here does I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+from reliq import _codec, _ids, _scripts
+from reliq._codec import Codec
+from reliq._keys import Keys
+from reliq._scripts import Script
+from reliq.errors import CodecError
+from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, Moved, Recovered, Settings, sources
+
+T = TypeVar("T")
+Reply = list[Any]
+
+MAX_ERROR = 4096  # bytes of an error's text that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One call of a script, as a value.
+
+    Attributes:
+        args: what follows the epoch and the time in ARGV.
+        decode: makes the result from the reply, which starts with a status word and the epoch.
+        keys: ids (as the server has them) that an error should name.
+    """
+
+    script: Script
+    args: Sequence[bytes | str | int]
+    decode: Callable[[Reply], T]
+    keys: Sequence[bytes] = ()
+
+
+class Session:
+    """What a client knows about its queue: its name, its keys, the epoch it has seen, and how payloads are coded."""
+
+    def __init__(self, queue: str, *, codecs: Sequence[Codec] = (), max_payload: int = _codec.MAX_PAYLOAD) -> None:
+        self.queue = queue
+        self.keys = Keys(queue)
+        self.epoch = b""
+        self.now_ms = b""  # tests set it to walk through time
+        self.codecs = tuple(codecs)
+        self.codecs_by_name: Mapping[str, Codec] = {codec.name: codec for codec in codecs}
+        self.max_payload = max_payload
+        self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
+        self.head = lru_cache(maxsize=None)(self._head)
+
+    def _head(self, script: Script) -> tuple[bytes | str | int, ...]:
+        return ("EVALSHA", script.sha, len(script.keys), *self.keys.of(script.keys))
+
+    def wire(self, command: Command[Any]) -> tuple[bytes | str | int, ...]:
+        """The whole command as it goes to the server."""
+        return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
+
+    def accept(self, command: Command[T], reply: Reply) -> T:
+        """Reads a reply, and learns the epoch from it."""
+        self.epoch = reply[1]
+        return command.decode(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An item that is ready to be sent."""
+
+    key: bytes
+    body: bytes
+    due: str = ""
+
+
+def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
+    """Adds items. Of two with the same id in one call the first counts."""
+    unique = list({body.key: body for body in reversed(bodies)}.values())[::-1]
+    args: list[bytes | str | int] = ["2"]
+    if any(body.due for body in unique):
+        args[0] = "3"
+        for body in unique:
+            args += (body.key, body.body, body.due)
+    else:
+        for body in unique:
+            args += (body.key, body.body)
+
+    def decode(reply: Reply) -> list[Enqueued]:
+        there = {unique[i].key for i in reply[2]}
+        results = []
+        for body in bodies:
+            results.append(Enqueued(_ids.unpack(body.key), body.key not in there))
+            there.add(body.key)
+        return results
+
+    return Command(_scripts.load("enqueue"), args, decode, [body.key for body in unique])
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReply:
+    """What a claim brought. `more`: the search met its bound; `next_ms`: when something falls due, -1 for never."""
+
+    items: Claimed
+    broken: list[tuple[Item, CodecError]]
+    more: bool = False
+    next_ms: int = -1
+
+
+def claim(
+    session: Session,
+    count: int,
+    *,
+    lease: float,
+    receipt: bytes,
+    asked_at: float,
+    worker: bytes = b"",
+    wait_ms: int = 0,
+) -> Command[ClaimReply]:
+    """Takes up to `count` items. With a worker's name it is noted as idle for `wait_ms` where there are none."""
+
+    def decode(reply: Reply) -> ClaimReply:
+        batch = _Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
+        items, broken = batch.read(reply[2], reply[3], reply[4])
+        return ClaimReply(items, broken, bool(reply[5]), int(reply[6]))
+
+    return Command(_scripts.load("claim"), (receipt, count, _ms(lease), worker, wait_ms), decode)
+
+
+def finish_and_claim(
+    session: Session, items: Sequence[Item], count: int, *, lease: float, receipt: bytes, asked_at: float
+) -> Command[ClaimReply]:
+    """A worker's whole round trip: finishes items and takes the next ones."""
+    flat, runs = _runs(items)
+
+    def decode(reply: Reply) -> ClaimReply:
+        batch = _Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
+        claimed, broken = batch.read(reply[3], reply[4], reply[5])
+        claimed.lost = tuple(flat[i].id for i in reply[2])
+        return ClaimReply(claimed, broken, bool(reply[6]))
+
+    keys = [item.key for item in flat]
+    return Command(_scripts.load("finish_and_claim"), (receipt, count, _ms(lease), *runs), decode, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Turns ids, records and histories of one claim into items."""
+
+    session: Session
+    receipt: bytes
+    lease: float
+    asked_at: float
+    epoch: int
+
+    def read(
+        self, keys: list[bytes], records: list[bytes], histories: list[bytes | None]
+    ) -> tuple[Claimed, list[tuple[Item, CodecError]]]:
+        items, broken = Claimed(), []
+        receipt, expires = _ids.unpack(self.receipt), self.asked_at + self.lease
+        queue, codecs = self.session.queue, self.session.codecs_by_name
+        for i, key in enumerate(keys):
+            claims, failures, _ = _history(histories[i]) if histories else (0, 0, 0)
+            record, item_id = records[i] or b"", _ids.unpack(key)
+            payload, headers, problem = None, {}, None
+            try:
+                payload, headers = _codec.decode(record[_codec.STAMP :], queue=queue, item_id=item_id, codecs=codecs)
+            except CodecError as error:
+                problem = error
+            item = Item(
+                item_id,
+                payload,
+                headers,
+                claims + 1,
+                failures + 1,
+                self.epoch,
+                _codec.enqueued_at(record),
+                receipt,
+                queue,
+                self.lease,
+                expires,
+                key,
+                self.receipt,
+            )
+            if problem is None:
+                items.append(item)
+            else:
+                broken.append((item, problem))
+        items.unreadable = tuple(item.id for item, _ in broken)
+        return items, broken
+
+
+def finish(items: Iterable[Item]) -> Command[list[str]]:
+    """Ends items for good. Returns the ids that are not held any more."""
+    return _by_receipt("finish", (), items)
+
+
+def release(items: Iterable[Item]) -> Command[list[str]]:
+    """Gives items back unstarted. Returns the ids that are not held any more."""
+    return _by_receipt("release", (), items)
+
+
+def renew(items: Iterable[Item], lease: float) -> Command[list[str]]:
+    """Extends leases. Returns the ids that are not held any more."""
+    return _by_receipt("renew", (_ms(lease),), items)
+
+
+def _by_receipt(verb: str, first: tuple[int, ...], items: Iterable[Item]) -> Command[list[str]]:
+    flat, runs = _runs(items)
+
+    def decode(reply: Reply) -> list[str]:
+        return [flat[i].id for i in reply[2]]
+
+    return Command(_scripts.load(verb), (*first, *runs), decode, [item.key for item in flat])
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one item failed. `after`: None as the queue's settings say, else seconds until the next attempt."""
+
+    item: Item
+    error: str
+    after: float | None = None
+    dead: bool = False
+
+
+def fail(failures: Sequence[Failure]) -> Command[list[tuple[Item, Failed | None]]]:
+    """Counts a failed attempt on items. Returns what became of each, None where the lease was lost.
+
+    The jitter of the backoff is drawn here, because a script's random numbers are the same every time.
+    """
+    runs: dict[bytes, list[Failure]] = {}
+    for failure in failures:
+        runs.setdefault(failure.item.proof, []).append(failure)
+    args: list[bytes | str | int] = []
+    flat: list[Item] = []
+    for proof, run in runs.items():
+        args += (proof, len(run))
+        for failure in run:
+            flat.append(failure.item)
+            after = "dead" if failure.dead else "" if failure.after is None else _ms(failure.after)
+            args += (failure.item.key, after, f"{random.random():.6f}", cut(failure.error))
+
+    def decode(reply: Reply) -> list[tuple[Item, Failed | None]]:
+        return [(item, _failed(item.id, outcome)) for item, outcome in zip(flat, reply[2], strict=True)]
+
+    return Command(_scripts.load("fail"), args, decode, [item.key for item in flat])
+
+
+def _failed(item_id: str, outcome: bytes) -> Failed | None:
+    match outcome:
+        case b"lost":
+            return None
+        case b"dead" | b"queued":
+            return Failed(item_id, ItemState(outcome.decode()))
+        case _:
+            return Failed(item_id, ItemState.SCHEDULED, float(outcome) / 1000)
+
+
+def recover(limit: int) -> Command[tuple[Recovered, int]]:
+    """Takes back items whose lease ended. Returns how many, and how many ended leases are left."""
+
+    def decode(reply: Reply) -> tuple[Recovered, int]:
+        return Recovered(*reply[2:7]), reply[7]
+
+    return Command(_scripts.load("recover"), (limit,), decode)
+
+
+def requeue(ids: Sequence[str]) -> Command[Moved]:
+    """Scheduled, orphaned and dead items to the tail of the queue."""
+    return _by_id("requeue", (), ids, done={ItemState.QUEUED})
+
+
+def resolve(ids: Sequence[str], decision: str) -> Command[Moved]:
+    """Orphaned and dead items to finished, queued or dead."""
+    done = {"finish": ItemState.FINISHED, "requeue": ItemState.QUEUED, "dead": ItemState.DEAD}[decision]
+    return _by_id("resolve", (decision,), ids, done={done})
+
+
+def cancel(ids: Sequence[str]) -> Command[Moved]:
+    """Removes queued and scheduled items."""
+    return _by_id("cancel", (), ids, done={ItemState.REMOVED})
+
+
+def discard(ids: Sequence[str]) -> Command[Moved]:
+    """Removes orphaned and dead items."""
+    return _by_id("discard", (), ids, done={ItemState.REMOVED})
+
+
+def _by_id(verb: str, first: tuple[str, ...], ids: Sequence[str], done: set[ItemState]) -> Command[Moved]:
+    """A verb that goes by ids. The script tells the states before; an item that was there already is done as well."""
+    unique = list(dict.fromkeys(_ids.check(item_id) for item_id in ids))
+    keys = [_ids.pack(item_id) for item_id in unique]
+    good = sources(verb) | done
+
+    def decode(reply: Reply) -> Moved:
+        states = {i: ItemState(s.decode()) if s else None for i, s in zip(unique, reply[2], strict=True)}
+        skipped = {i: state for i, state in states.items() if state not in good}
+        return Moved(tuple(i for i in unique if i not in skipped), skipped)
+
+    return Command(_scripts.load(verb), (*first, *keys), decode, keys)
+
+
+def redrive(limit: int, token: bytes) -> Command[int]:
+    """Moves the items that died first back to the queue. The token makes a repeat harmless."""
+    return Command(_scripts.load("redrive"), (token, limit), lambda reply: int(reply[2]))
+
+
+def purge(state: ItemState, limit: int) -> Command[tuple[int, bool]]:
+    """Removes items of one state. Returns how many, and whether there may be more."""
+    return Command(_scripts.load("purge"), (state.value, limit), lambda reply: (reply[2], bool(reply[3])))
+
+
+def configure(settings: Mapping[str, str]) -> Command[Settings]:
+    """Changes settings, by their names on the server."""
+    args = [part for pair in settings.items() for part in pair]
+    return Command(_scripts.load("configure"), args, lambda reply: _settings(reply[2]))
+
+
+def pause(*, claim: bool, enqueue: bool) -> Command[None]:
+    """Closes the queue."""
+    return Command(_scripts.load("pause"), (int(claim), int(enqueue)), lambda _: None)
+
+
+def resume() -> Command[None]:
+    """Opens the queue."""
+    return Command(_scripts.load("resume"), (), lambda _: None)
+
+
+def inspect() -> Command[tuple[Counts, Settings]]:
+    """Counts and settings."""
+
+    def decode(reply: Reply) -> tuple[Counts, Settings]:
+        counts = _pairs(reply[2])
+        flags = {name: bool(counts.pop(name)) for name in ("paused_claim", "paused_enqueue")}
+        return Counts(**counts, **flags), _settings(reply[3])
+
+    return Command(_scripts.load("inspect"), (), decode)
+
+
+def oldest(state: ItemState) -> Command[float | None]:
+    """Seconds since the first item of a state was enqueued."""
+    return Command(
+        _scripts.load("oldest"), (state.value,), lambda reply: None if int(reply[2]) < 0 else int(reply[2]) / 1000
+    )
+
+
+def scan(state: ItemState, cursor: bytes, limit: int) -> Command[tuple[list[bytes], bytes]]:
+    """A page of ids and the cursor of the next page, b'' at the end."""
+    return Command(_scripts.load("scan"), (state.value, cursor, limit), lambda reply: (reply[2], reply[3]))
+
+
+def get(session: Session, keys: Sequence[bytes]) -> Command[list[ItemInfo | None]]:
+    """Everything about items, None for those that the queue does not know."""
+
+    def decode(reply: Reply) -> list[ItemInfo | None]:
+        return [_info(session, key, *entry) for key, entry in zip(keys, reply[3], strict=True)]
+
+    return Command(_scripts.load("get"), keys, decode, keys)
+
+
+def _info(session: Session, key: bytes, state: bytes, record: bytes, history: bytes, error: bytes, at: bytes) -> Any:
+    if not state:
+        return None
+    item_id, where = _ids.unpack(key), ItemState(state.decode())
+    if where in (ItemState.FINISHED, ItemState.REMOVED):
+        return ItemInfo(item_id, where, at=_codec.enqueued_at(record[1:]))
+    claims, failures, expiries = _history(history)
+    payload, headers, problem = None, {}, None
+    body = record[_codec.STAMP :]
+    try:
+        payload, headers = _codec.decode(body, queue=session.queue, item_id=item_id, codecs=session.codecs_by_name)
+    except CodecError as broken:
+        problem = str(broken)
+    return ItemInfo(
+        item_id,
+        where,
+        payload,
+        headers,
+        _codec.enqueued_at(record) if len(record) > _codec.STAMP else None,
+        claims,
+        failures,
+        expiries,
+        error.decode("utf-8", "replace") or None,
+        float(at) / 1000 if at else None,
+        problem,
+        body,
+    )
+
+
+def _history(value: bytes | None) -> tuple[int, int, int]:
+    """Claims that ended, failures and expiries, from what lua/_history.lua wrote."""
+    if not value:
+        return 0, 0, 0
+    _, claims, failures, expiries, _ = value.split(b" ", 4)
+    return int(claims), int(failures), int(expiries)
+
+
+def _runs(items: Iterable[Item]) -> tuple[list[Item], list[bytes | int]]:
+    """Items in the order of the arguments, and the arguments: receipt, number of ids, ids, receipt ..."""
+    by_proof: dict[bytes, list[Item]] = {}
+    for item in items:
+        by_proof.setdefault(item.proof, []).append(item)
+    flat: list[Item] = []
+    args: list[bytes | int] = []
+    for proof, run in by_proof.items():
+        flat += run
+        args += (proof, len(run), *(item.key for item in run))
+    return flat, args
+
+
+def cut(text: str) -> bytes:
+    """An error's text as it is stored: at most 4 KiB."""
+    return text.encode("utf-8", "backslashreplace")[:MAX_ERROR]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _pairs(flat: Reply) -> dict[str, Any]:
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _settings(flat: Reply) -> Settings:
+    found = _pairs(flat)
+    return Settings(
+        max_length=int(found["max_length"]),
+        max_attempts=int(found["max_attempts"]),
+        max_deliveries=int(found["max_deliveries"]),
+        expiry=found["expiry"].decode(),
+        retry=found["retry"].decode(),
+        backoff_base=int(found["backoff_base_ms"]) / 1000,
+        backoff_cap=int(found["backoff_cap_ms"]) / 1000,
+        finished_age=int(found["finished_age_ms"]) / 1000,
+        finished_count=int(found["finished_count"]),
+    )

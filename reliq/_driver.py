@@ -1,0 +1,204 @@
+"""Sends commands and runs plans: the sync one of the two places that touch the network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from reliq import _plans, _policy, _replies
+from reliq._commands import Command, Session
+from reliq._keys import REGISTRY
+from reliq._plans import Block, Effect, Plan, Sleep
+from reliq._policy import Retry, ScriptMissing
+from reliq.errors import ReliqError
+
+T = TypeVar("T")
+log = logging.getLogger("reliq")
+
+
+class Driver:
+    """Sends the commands of one queue over connections of its own. Threads may share it; a forked child may use it.
+
+    A connection is used by one call at a time, and never again after a call on it was broken off: an answer that
+    nobody waits for must not be read by the next one.
+    """
+
+    def __init__(self, pool: Any, session: Session, timeout: float) -> None:
+        self.session = session
+        self.timeout = timeout
+        self._pool = pool
+        self._idle: deque[Any] = deque()
+        self._pid = os.getpid()
+        self._registered = False
+
+    def call(self, command: Command[T]) -> T:
+        """Sends a command until it is answered or the deadline is over.
+
+        Raises:
+            ReliqError: the server's refusal, or `Unavailable`.
+        """
+        try:
+            return self._attempt(command)
+        except Retry as failure:
+            log.warning("%s on queue %s: %s; trying again", command.script.name, self.session.queue, failure)
+            return self._interpret(_plans.persist(command, self.timeout, failure), self._attempt)
+
+    def run(self, plan: Plan[T]) -> T:
+        """Runs a plan to its end."""
+        return self._interpret(plan, self.call)
+
+    def close(self) -> None:
+        """Closes the connections that are idle."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def register(self) -> None:
+        """Adds the queue to the listing of queues, once. The listing is a convenience, so a failure is only logged."""
+        if not self._registered:
+            self._registered = True
+            try:
+                self._exchange(hiredis.pack_command(("SADD", REGISTRY, self.session.queue)))
+            except (RedisError, Retry, ReliqError) as error:
+                log.info("queue %s is not listed: %s", self.session.queue, error)
+
+    def names(self) -> list[str]:
+        """Names of the queues that were ever used on this server."""
+        command = hiredis.pack_command(("SMEMBERS", REGISTRY))
+        return sorted(name.decode() for name in self._asked(command))
+
+    def info(self) -> dict[str, str]:
+        """INFO of the server, as names and values."""
+        text = self._asked(hiredis.pack_command(("INFO",))).decode()
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+    def _asked(self, packed: bytes) -> Any:
+        connection = self._take()
+        try:
+            reply = self._answer(connection, packed)
+        except RedisError as error:
+            raise _replies.from_connect(error, connection) from error
+        self._idle.append(connection)
+        return reply
+
+    def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Any]) -> T:
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    result = self._do(effect, perform)
+                except (ReliqError, Retry) as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(result)
+        except StopIteration as stop:
+            result = stop.value
+        finally:
+            plan.close()  # at once, so that a plan that was broken off notes what it may have left behind
+        return result  # type: ignore[no-any-return]  # what a generator returns is typed by Plan[T]
+
+    def _do(self, effect: Effect, perform: Callable[[Command[Any]], Any]) -> Any:
+        if isinstance(effect, Command):
+            return perform(effect)
+        if isinstance(effect, Sleep):
+            return time.sleep(effect.seconds)
+        return self._block(effect)
+
+    def _attempt(self, command: Command[T]) -> T:
+        packed = hiredis.pack_command(self.session.wire(command))
+        connection = self._take()
+        try:
+            reply = self._answer(connection, packed)
+        except RedisError as error:
+            if not _replies.is_reply(error):
+                raise _replies.from_loss(error, connection) from error
+            verdict = _replies.from_reply(error, command, self.session, connection)
+            if isinstance(verdict, ScriptMissing):
+                reply = self._load_and_answer(command, connection, packed)
+            else:
+                self._keep(connection, error)
+                raise verdict from error
+        self._idle.append(connection)
+        return self.session.accept(command, reply)
+
+    def _keep(self, connection: Any, error: RedisError) -> None:
+        """Keeps a connection after an error reply, unless redis-py has closed it with that (LOADING, NOAUTH)."""
+        if not isinstance(error, RedisConnectionError):
+            self._idle.append(connection)
+
+    def _load_and_answer(self, command: Command[Any], connection: Any, packed: bytes) -> Any:
+        """The server lost its scripts (restart, failover, SCRIPT FLUSH): loads this one and sends the call again."""
+        try:
+            self._answer(connection, hiredis.pack_command(("SCRIPT", "LOAD", command.script.source)))
+            return self._answer(connection, packed)
+        except RedisError as error:
+            if not _replies.is_reply(error):
+                raise _replies.from_loss(error, connection) from error
+            raise _replies.from_reply(error, command, self.session, connection) from error
+
+    def _block(self, effect: Block) -> None:
+        """Waits for a token. Carries no item, so that nothing is lost with it."""
+        wake = self.session.keys["wake"]
+        try:
+            self._exchange(hiredis.pack_command(("BLPOP", wake, f"{effect.seconds:.3f}")))
+        except Retry:
+            time.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
+        except RedisError as error:
+            log.info("waiting on queue %s: %s", self.session.queue, error)
+            time.sleep(_policy.pause_before(1))
+
+    def _exchange(self, packed: bytes) -> Any:
+        connection = self._take()
+        reply = self._answer(connection, packed)
+        self._idle.append(connection)
+        return reply
+
+    def _answer(self, connection: Any, packed: bytes) -> Any:
+        """One request and its reply. A connection is closed by whatever breaks this off, Ctrl-C included."""
+        try:
+            connection.send_packed_command((packed,), check_health=False)
+            return connection.read_response(disable_decoding=True)
+        except BaseException as error:
+            if not (isinstance(error, RedisError) and _replies.is_reply(error)):
+                connection.disconnect()
+            raise
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():
+            self._pid, self._idle = os.getpid(), deque()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass  # not in here: an error of _connect has nothing to do with this one
+        return self._connect()
+
+    def _connect(self) -> Any:
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            connection.connect()
+            self._check(connection)
+        except RedisError as error:
+            connection.disconnect()
+            raise _replies.from_connect(error, connection) from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _check(self, connection: Any) -> None:
+        """Refuses a server that loses items. A user without the right to ask is taken at its administrator's word."""
+        try:
+            info = self._answer(connection, hiredis.pack_command(("INFO",)))
+        except RedisError as error:
+            if not _replies.error_reply(error).startswith("NOPERM"):
+                raise
+            log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
+        else:
+            _policy.check_server(_policy.server_facts(info.decode()))

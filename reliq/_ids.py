@@ -1,0 +1,72 @@
+"""Ids and receipts: text to users, few bytes to the server.
+
+A UUID in its canonical form takes 16 bytes on the server, every other id its UTF-8 bytes. 16 bytes always mean a UUID:
+another id of that length gets a NUL byte at its end, which no id may contain.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from reliq.errors import InvalidArgument
+
+MAX_ID = 200
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def new_keys(count: int) -> list[bytes]:
+    """New UUIDv7 (RFC 9562, 6.2 method 3), in increasing order: ms of the clock, 12 bits of its fraction, 62 random bits.
+
+    Other processes and other calls may make smaller ones: the order of a queue comes from the server, never from here.
+    """
+    ns = time.time_ns()
+    ms, rest = divmod(ns, 1_000_000)
+    first = (ms << 12) | (rest * 4096 // 1_000_000)
+    noise = os.urandom(8 * count)
+    keys = []
+    for i in range(count):
+        stamp = first + i
+        head = ((stamp >> 12) << 16) | 0x7000 | (stamp & 0xFFF)
+        tail = bytes((noise[8 * i] & 0x3F | 0x80,)) + noise[8 * i + 1 : 8 * i + 8]
+        keys.append(head.to_bytes(8, "big") + tail)
+    return keys
+
+
+def new_receipt() -> bytes:
+    """A new claim id: 16 random bytes."""
+    return os.urandom(16)
+
+
+def pack(text: str) -> bytes:
+    """An id as the server has it."""
+    if len(text) == 36 and _UUID.fullmatch(text):
+        return bytes.fromhex(text.replace("-", ""))
+    key = text.encode()
+    return key + b"\0" if len(key) == 16 else key
+
+
+def unpack(key: bytes) -> str:
+    """An id as users see it."""
+    if len(key) == 16:
+        h = key.hex()
+        return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    return key.rstrip(b"\0").decode("utf-8", "backslashreplace")
+
+
+def check(text: str) -> str:
+    """Returns an id that may be used.
+
+    Raises:
+        InvalidArgument: not a string, empty, over 200 bytes, or not printable.
+    """
+    if not isinstance(text, str):
+        raise InvalidArgument(f"an id is a string, not {type(text).__name__}")
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if not 0 < size <= MAX_ID:
+        raise InvalidArgument(f"an id is 1 to {MAX_ID} bytes of text; this one has {size}")
+    if not text.isprintable():
+        raise InvalidArgument(f"an id is printable text; {text!r} is not")
+    return text

@@ -1,0 +1,281 @@
+"""The loops, as generators that yield what is to be done and are sent what came of it. They do no I/O themselves.
+
+A driver runs a plan: for a `Command` it sends one and gives its result, for a `Sleep` it waits, for a `Block` it waits
+on the queue's wake-up key. Errors of a command are thrown into the plan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from reliq import _codec, _commands, _ids, _policy
+from reliq._commands import Body, ClaimReply, Command, Session
+from reliq._policy import Applied, Retry
+from reliq.errors import DrainTimeout, PayloadError, ReliqError, Unavailable
+from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, New, Recovered
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait this many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Wait until somebody pushes a token to the wake-up key, this many seconds at most."""
+
+    seconds: float
+
+
+Effect = Command[Any] | Sleep | Block
+Plan = Generator[Effect, Any, T]
+Clock = Callable[[], float]
+
+
+def persist(command: Command[T], timeout: float, first: Retry, *, clock: Clock = time.monotonic) -> Plan[T]:
+    """Repeats a command whose first attempt failed with `first`, until it succeeds or `timeout` seconds are over.
+
+    Raises:
+        Unavailable: the time is up. Says whether any attempt may have been applied, and names the ids.
+    """
+    started, attempts, last = clock(), 1, first
+    maybe = first.applied is Applied.MAYBE
+    while True:
+        pause = _policy.pause_before(attempts)
+        if clock() - started + pause > timeout:
+            raise _gave_up(command, last, maybe, attempts, timeout) from last
+        yield Sleep(pause)
+        attempts += 1
+        try:
+            result: T = yield command
+        except Retry as failure:
+            last, maybe = failure, maybe or failure.applied is Applied.MAYBE
+        else:
+            return result
+
+
+def _gave_up(command: Command[Any], last: Retry, maybe: bool, attempts: int, timeout: float) -> Unavailable:
+    known = "it may have been applied; repeating it with the same ids is safe" if maybe else "it was not applied"
+    return Unavailable(
+        f"{command.script.name} got no answer in {timeout:g} s and {attempts} attempts, {known}. Last: {last}",
+        may_have_been_applied=maybe,
+        attempts=attempts,
+        seconds=timeout,
+        ids=[_ids.unpack(key) for key in command.keys],
+    )
+
+
+def enqueue_many(session: Session, entries: Iterable[Any], batch: int) -> Plan[list[Enqueued]]:
+    """Sends entries in batches, in order. An error carries what had been enqueued before it as `enqueued`."""
+    results: list[Enqueued] = []
+    try:
+        for bodies in _batches(session, entries, batch):
+            results += yield _commands.enqueue(bodies)
+    except ReliqError as error:
+        error.enqueued = tuple(results)
+        raise
+    return results
+
+
+def _batches(session: Session, entries: Iterable[Any], batch: int) -> Iterator[list[Body]]:
+    bodies: list[Body] = []
+    size = 0
+    for number, entry in enumerate(entries):
+        body = _numbered(session, entry, number)
+        if bodies and (len(bodies) >= batch or size + len(body.body) > _policy.MAX_BATCH_BYTES):
+            yield bodies
+            bodies, size = [], 0
+        bodies.append(body)
+        size += len(body.body)
+    if bodies:
+        yield bodies
+
+
+def _numbered(session: Session, entry: Any, number: int) -> Body:
+    try:
+        return body_of(session, entry if isinstance(entry, New) else New(entry))
+    except PayloadError as error:
+        raise PayloadError(f"item {number}: {error}", path=error.path) from error
+
+
+def body_of(session: Session, new: New) -> Body:
+    """Encodes an item to enqueue.
+
+    Raises:
+        InvalidArgument: its payload, id or time can't be used.
+    """
+    key = _ids.new_keys(1)[0] if new.id is None else _ids.pack(_ids.check(new.id))
+    body = _codec.encode(
+        new.payload,
+        queue=session.queue,
+        item_id=_ids.unpack(key) if session.codecs else "",
+        headers=new.headers,
+        codecs=session.codecs,
+        limit=session.max_payload,
+    )
+    return Body(key, body, _due(new))
+
+
+def _due(new: New) -> str:
+    if new.delay is not None and new.at is not None:
+        raise _policy.InvalidArgument("delay and at exclude each other")
+    if new.delay is not None:
+        delay = _policy.seconds(new.delay, "delay", low=0, high=_policy.MAX_DELAY)
+        return f"+{round(delay * 1000)}" if delay else ""
+    if new.at is not None:
+        return str(round(_policy.seconds(new.at, "at (Unix time)", low=0, high=2.0**33) * 1000))
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """What a claim asks for: items, seconds of lease, seconds to wait where nothing is there."""
+
+    count: int
+    lease: float
+    wait: float
+
+
+@contextmanager
+def _receipt(session: Session) -> Iterator[bytes]:
+    """The receipt for a claim. Where the claim is broken off, by an error or a cancelled task, it may have taken items
+    whose reply nobody read: the next claim asks with the same receipt and gets them, instead of their lease running out.
+    """
+    receipt = session.abandoned.pop() if session.abandoned else _ids.new_receipt()
+    try:
+        yield receipt
+    except BaseException:
+        session.abandoned.append(receipt)
+        raise
+
+
+def claim(session: Session, request: ClaimRequest, *, clock: Clock = time.monotonic) -> Plan[Claimed]:
+    """Claims, and where there is nothing waits for `wait` seconds until there is. Sets undecodable items aside."""
+    until = clock() + request.wait
+    while True:
+        wait = min(until - clock(), _policy.BLOCK)
+        with _receipt(session) as receipt:
+            reply: ClaimReply = yield _commands.claim(
+                session,
+                request.count,
+                lease=request.lease,
+                receipt=receipt,
+                asked_at=clock(),
+                worker=receipt if wait > 0 else b"",
+                wait_ms=round(max(wait, 0) * 1000),
+            )
+        yield from set_aside(reply)
+        if reply.items or (wait <= 0 and not reply.more and not reply.broken):
+            return reply.items
+        if wait > 0 and not reply.more and not reply.broken:
+            block = wait if reply.next_ms < 0 else min(wait, reply.next_ms / 1000)
+            yield Block(max(block, 0.001))
+
+
+def finish_and_claim(
+    session: Session, items: Sequence[Item], request: ClaimRequest, *, clock: Clock = time.monotonic
+) -> Plan[Claimed]:
+    """Finishes and claims in one round trip; where nothing is there it waits as claim does."""
+    with _receipt(session) as receipt:
+        reply: ClaimReply = yield _commands.finish_and_claim(
+            session, items, request.count, lease=request.lease, receipt=receipt, asked_at=clock()
+        )
+    yield from set_aside(reply)
+    if reply.items or not (request.wait > 0 or reply.more or reply.broken):
+        return reply.items
+    claimed = yield from claim(session, request, clock=clock)
+    claimed.lost = reply.items.lost
+    return claimed
+
+
+def set_aside(reply: ClaimReply) -> Plan[None]:
+    """Buries items whose payload can't be decoded: their bytes stay, a person decides."""
+    if reply.broken:
+        yield _commands.fail([_commands.Failure(item, f"unreadable: {e}", dead=True) for item, e in reply.broken])
+
+
+def in_batches(make: Callable[[Sequence[T]], Command[list[Any]]], values: Sequence[T]) -> Plan[list[Any]]:
+    """One verb over many values, at most 1,000 a call."""
+    results: list[Any] = []
+    for start in range(0, len(values), _policy.MAX_BATCH):
+        results += yield make(values[start : start + _policy.MAX_BATCH])
+    return results
+
+
+def fail(failures: Sequence[_commands.Failure]) -> Plan[list[tuple[Item, Failed | None]]]:
+    """Fails items, in batches."""
+    return (yield from in_batches(_commands.fail, failures))
+
+
+def recover(limit: int) -> Plan[Recovered]:
+    """Takes back up to `limit` items."""
+    total = Recovered()
+    while limit > 0:
+        found, left = yield _commands.recover(min(limit, _policy.MAX_BATCH))
+        total += found
+        limit -= max(1, found.requeued + found.orphaned + found.dead + found.unreadable)
+        if not left:
+            break
+    return total
+
+
+def redrive(limit: int) -> Plan[int]:
+    """Moves up to `limit` dead items back to the queue."""
+    moved = 0
+    while moved < limit:
+        asked = min(limit - moved, _policy.MAX_BATCH)
+        count: int = yield _commands.redrive(asked, _ids.new_receipt())
+        moved += count
+        if count < asked:
+            break
+    return moved
+
+
+def purge(states: Sequence[ItemState]) -> Plan[int]:
+    """Removes all items of some states, as they were when the purge came by."""
+    removed = 0
+    for state in states:
+        more = True
+        while more:
+            count, more = yield _commands.purge(state, _policy.MAX_BATCH)
+            removed += count
+    return removed
+
+
+def drain(queue: str, timeout: float, *, clock: Clock = time.monotonic) -> Plan[Counts]:
+    """Closes the queue for new items and waits until no item wants a worker any more.
+
+    Raises:
+        DrainTimeout: the time is up. The queue stays closed for new items.
+    """
+    until = clock() + timeout
+    yield _commands.pause(claim=False, enqueue=True)
+    pause = 0.01
+    while True:
+        counts, _ = yield _commands.inspect()
+        if counts.waiting == 0:
+            return counts
+        if clock() >= until:
+            left = {"queued": counts.queued, "scheduled": counts.scheduled, "in_progress": counts.in_progress}
+            raise DrainTimeout(queue, left)
+        yield Sleep(max(0.0, min(pause, until - clock())))
+        pause = min(0.5, pause * 1.5)
+
+
+def scan_page(
+    session: Session, state: ItemState, cursor: bytes, limit: int
+) -> Plan[tuple[list[ItemInfo], bytes]]:
+    """A page of items. What left the state between the two calls is left out."""
+    keys, cursor = yield _commands.scan(state, cursor, limit)
+    if not keys:
+        return [], cursor
+    infos = yield _commands.get(session, keys)
+    return [info for info in infos if info is not None and info.state is state], cursor

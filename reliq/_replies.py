@@ -1,0 +1,67 @@
+"""What redis-py raises, turned into words: the same for both drivers. No I/O."""
+
+from __future__ import annotations
+
+from redis import exceptions as theirs
+
+from reliq._commands import Command, Session
+from reliq._policy import Applied, Retry, verdict
+from reliq.connect import endpoint, mask
+from reliq.errors import AccessDenied
+
+# redis-py cuts the first word off the errors that it has a class for. Put it back, so that one table reads them all.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (theirs.NoScriptError, "NOSCRIPT"),
+    (theirs.ReadOnlyError, "READONLY"),
+    (theirs.BusyLoadingError, "LOADING"),
+    (theirs.MasterDownError, "MASTERDOWN"),
+    (theirs.OutOfMemoryError, "OOM"),
+    (theirs.NoPermissionError, "NOPERM"),
+    (theirs.TryAgainError, "TRYAGAIN"),
+    (theirs.ClusterDownError, "CLUSTERDOWN"),
+    (theirs.AuthenticationWrongNumberOfArgsError, "WRONGPASS"),
+    (theirs.AuthenticationError, "NOAUTH"),
+    (theirs.AuthorizationError, "NOAUTH"),
+)
+
+
+def error_reply(error: Exception) -> str:
+    """An error reply as the server sent it, with its first word."""
+    for kind, word in _WORDS:
+        if isinstance(error, kind):
+            return str(error) if str(error).startswith(word) else f"{word} {error}"
+    return str(error)
+
+
+def is_reply(error: Exception) -> bool:
+    """Whether the server answered, and the answer is an error. The connection can go on."""
+    replies = (theirs.ResponseError, theirs.BusyLoadingError, theirs.AuthenticationError, theirs.AuthorizationError)
+    return isinstance(error, replies)
+
+
+def from_reply(error: Exception, command: Command[object], session: Session, connection: object) -> Exception:
+    """The exception for an error reply to a command."""
+    return verdict(
+        error_reply(error),
+        queue=session.queue,
+        script=command.script,
+        epoch=session.epoch,
+        endpoint=endpoint(connection),
+    )
+
+
+def from_connect(error: Exception, connection: object) -> Exception:
+    """The exception for a connection that could not be made. Nothing was sent."""
+    where = endpoint(connection)
+    if isinstance(error, theirs.AuthenticationError | theirs.AuthorizationError | theirs.NoPermissionError):
+        return AccessDenied(f"{where} refuses the credentials: {mask(str(error))}")
+    if isinstance(error, theirs.ResponseError) and not isinstance(error, theirs.MasterDownError):
+        word = str(error).partition(" ")[0]
+        if word in ("NOAUTH", "WRONGPASS", "NOPERM"):
+            return AccessDenied(f"{where} refuses the credentials: {mask(str(error))}")
+    return Retry(f"{where}: {error}", Applied.NO)
+
+
+def from_loss(error: Exception, connection: object) -> Retry:
+    """The exception for a connection that broke, or fell silent, after something was sent."""
+    return Retry(f"{endpoint(connection)}: {error}", Applied.MAYBE)

@@ -1,0 +1,106 @@
+"""From a URL, or from a redis-py client, to connections. Pools, TLS, authentication and parsing stay redis-py's.
+
+Its retries are switched off: they repeat a write without saying so, and know nothing of ids and deadlines.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from reliq.errors import InvalidArgument, InvalidURL
+
+SCHEMES = ("redis", "rediss", "unix", "embedded")
+CONNECT_TIMEOUT = 2.0  # seconds
+SOCKET_TIMEOUT = 5.0  # seconds without an answer; above the longest block (2 s), so that a wait never looks like a fault
+
+# RESP2 and no client-side cache or maintenance pushes: the replies of scripts are the same in both protocols, and
+# several managed services speak only this one.
+_COMMON: dict[str, Any] = {
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": SOCKET_TIMEOUT,
+    "health_check_interval": 0,
+    "protocol": 2,
+    "retry_on_timeout": False,
+}
+_UNWANTED = {"retry", "retry_on_error", "decode_responses", "maint_notifications_config", "maint_notifications_pool_handler"}
+_NO_LIMIT = 2**31
+
+
+def pool(url: str | None, client: Any) -> redis.ConnectionPool:
+    """A pool that makes connections for the sync driver.
+
+    Raises:
+        InvalidURL, InvalidArgument.
+    """
+    if client is not None:
+        return _pool_like(client, redis.Redis, redis.ConnectionPool, Retry(NoBackoff(), 0))
+    return _from_url(redis.ConnectionPool, plain_url(url), Retry(NoBackoff(), 0))
+
+
+def async_pool(url: str | None, client: Any) -> redis.asyncio.ConnectionPool:
+    """The same for the asyncio driver."""
+    if client is not None:
+        return _pool_like(client, redis.asyncio.Redis, redis.asyncio.ConnectionPool, AsyncRetry(NoBackoff(), 0))
+    return _from_url(redis.asyncio.ConnectionPool, plain_url(url), AsyncRetry(NoBackoff(), 0))
+
+
+def plain_url(url: str | None) -> str:
+    """A URL that redis-py understands: `embedded://` becomes the socket of a server that runs.
+
+    Raises:
+        InvalidURL: it can't be parsed, or has another scheme.
+    """
+    if not isinstance(url, str) or not url:
+        raise InvalidURL("no server: pass a URL such as redis://host:6379/0, unix:///path or embedded://, or client=")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises where the port is not a number
+    except ValueError as error:
+        raise InvalidURL(f"{mask(url)} can't be parsed: {error}") from None
+    if parts.scheme not in SCHEMES:
+        raise InvalidURL(f"{mask(url)} has none of the schemes {', '.join(s + '://' for s in SCHEMES)}")
+    if parts.scheme == "embedded":
+        from reliq import embedded  # a server is started: not before somebody asks for it
+
+        return embedded.shared_server(url)
+    return url
+
+
+def mask(url: str) -> str:
+    """The URL without its password, also where it can't be parsed."""
+    hidden = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", url)
+    return re.sub(r"((?:password|passwd|secret)=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
+
+
+def endpoint(connection: Any) -> str:
+    """Where a connection goes, for messages: no credentials in it."""
+    path = getattr(connection, "path", None)
+    return str(path) if path else f"{getattr(connection, 'host', '?')}:{getattr(connection, 'port', '?')}"
+
+
+def _from_url(kind: Any, url: str, retry: Any) -> Any:
+    try:
+        keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+        return kind.from_url(url, max_connections=_NO_LIMIT, retry=retry, **_COMMON, **keepalive)
+    except (ValueError, TypeError) as error:
+        raise InvalidURL(f"{mask(url)} can't be used: {mask(str(error))}") from None
+
+
+def _pool_like(client: Any, wanted: type, kind: Any, retry: Any) -> Any:
+    if not isinstance(client, wanted):
+        raise InvalidArgument(f"client= wants a {wanted.__module__}.{wanted.__name__}, not {type(client).__name__}")
+    theirs = client.connection_pool
+    if "Sentinel" in type(theirs).__name__:
+        raise InvalidArgument("client= can't be a Sentinel client: its pool follows the old master; pass a URL")
+    options = {k: v for k, v in theirs.connection_kwargs.items() if k not in _UNWANTED}
+    timeouts = {k: options.get(k) or v for k, v in _COMMON.items() if k.endswith("timeout")}
+    merged = {**options, **_COMMON, **timeouts, "retry": retry}
+    return kind(connection_class=theirs.connection_class, max_connections=_NO_LIMIT, **merged)

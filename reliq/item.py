@@ -1,0 +1,275 @@
+"""What an item is, the states it can be in, and the only ways from one state to another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class ItemState(StrEnum):
+    """Where an item is. An item that the queue knows is in exactly one of these."""
+
+    SCHEDULED = "scheduled"  # due later: delayed, or waiting for its next attempt
+    QUEUED = "queued"  # waits for its turn
+    IN_PROGRESS = "in_progress"  # held under a lease
+    ORPHANED = "orphaned"  # the lease ended and the policy is that somebody looks
+    DEAD = "dead"  # attempts or deliveries used up
+    FINISHED = "finished"  # done; its id is remembered for the retention
+    REMOVED = "removed"  # cancelled or discarded; its id is remembered as well
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One way from a state to another. `source` is None where the item is new."""
+
+    verb: str
+    source: ItemState | None
+    target: ItemState
+    when: str = ""
+
+
+_S = ItemState
+
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition("enqueue", None, _S.QUEUED),
+    Transition("enqueue", None, _S.SCHEDULED, "due later"),
+    Transition("claim", _S.SCHEDULED, _S.QUEUED, "due"),
+    Transition("claim", _S.QUEUED, _S.IN_PROGRESS),
+    Transition("finish", _S.IN_PROGRESS, _S.FINISHED),
+    Transition("release", _S.IN_PROGRESS, _S.QUEUED, "at the head"),
+    Transition("fail", _S.IN_PROGRESS, _S.SCHEDULED, "retry later"),
+    Transition("fail", _S.IN_PROGRESS, _S.QUEUED, "retry head or tail"),
+    Transition("fail", _S.IN_PROGRESS, _S.DEAD, "attempts used up"),
+    Transition("recover", _S.IN_PROGRESS, _S.QUEUED, "expiry requeue, at the head"),
+    Transition("recover", _S.IN_PROGRESS, _S.ORPHANED, "expiry hold"),
+    Transition("recover", _S.IN_PROGRESS, _S.DEAD, "expiry dead, or deliveries used up"),
+    Transition("recover", _S.SCHEDULED, _S.QUEUED, "due"),
+    Transition("requeue", _S.SCHEDULED, _S.QUEUED),
+    Transition("requeue", _S.ORPHANED, _S.QUEUED),
+    Transition("requeue", _S.DEAD, _S.QUEUED),
+    Transition("redrive", _S.DEAD, _S.QUEUED),
+    Transition("resolve", _S.ORPHANED, _S.FINISHED, "finish"),
+    Transition("resolve", _S.ORPHANED, _S.QUEUED, "requeue, at the head"),
+    Transition("resolve", _S.ORPHANED, _S.DEAD, "dead"),
+    Transition("resolve", _S.DEAD, _S.FINISHED, "finish"),
+    Transition("resolve", _S.DEAD, _S.QUEUED, "requeue, at the head"),
+    Transition("cancel", _S.QUEUED, _S.REMOVED),
+    Transition("cancel", _S.SCHEDULED, _S.REMOVED),
+    Transition("discard", _S.ORPHANED, _S.REMOVED),
+    Transition("discard", _S.DEAD, _S.REMOVED),
+)
+
+
+def sources(verb: str) -> frozenset[ItemState]:
+    """The states that a verb takes items from."""
+    return frozenset(t.source for t in TRANSITIONS if t.verb == verb and t.source is not None)
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An item that this process has claimed. End it with exactly one of finish, release and fail.
+
+    Attributes:
+        id: its id, immutable over its whole life.
+        payload: what was enqueued.
+        headers: string pairs that travel beside the payload.
+        delivery: 1 for the first claim, 2 for the second ...; with `epoch` a fencing number that only grows.
+        attempt: 1 plus the failures so far. Releases and lost workers are not failures.
+        epoch: generation of the queue's state.
+        enqueued_at: Unix seconds on the server's clock.
+        receipt: proves the lease. New at every claim, shared by the items of one claim.
+        queue: name of its queue.
+        lease: seconds that were asked for.
+    """
+
+    id: str
+    payload: Any
+    headers: Mapping[str, str]
+    delivery: int
+    attempt: int
+    epoch: int
+    enqueued_at: float
+    receipt: str
+    queue: str
+    lease: float
+    expires: float = field(repr=False)  # on this process's monotonic clock, counted from before the claim was sent
+    key: bytes = field(repr=False)  # the id as the server has it
+    proof: bytes = field(repr=False)  # the receipt as the server has it
+
+    def remaining(self) -> float:
+        """Seconds until the lease ends unless it is renewed, by this process's own monotonic clock; negative after."""
+        return self.expires - time.monotonic()
+
+
+class Claimed(list[Item]):
+    """The items of one claim, oldest first.
+
+    Attributes:
+        lost: ids that `finish_and_claim` could not finish, because somebody else may have them now.
+        unreadable: ids whose payload can't be decoded. They have been set aside among the dead, bytes and all.
+    """
+
+    lost: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """An item to enqueue, with options.
+
+    Attributes:
+        payload: anything that msgpack can carry, and datetime, date, timedelta, UUID, Decimal, large integers.
+        id: 1 to 200 bytes of printable text; None for a new UUIDv7.
+        delay: seconds from now until it is due.
+        at: Unix seconds (server clock) at which it is due. Not together with `delay`.
+        headers: string pairs, for tracing for instance.
+    """
+
+    payload: Any
+    id: str | None = None
+    delay: float | None = None
+    at: float | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of an enqueue: `created` is False where the queue knew the id already and left it as it was."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What became of an item whose attempt failed. `due_at` is in Unix seconds, for scheduled ones."""
+
+    id: str
+    state: ItemState
+    due_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a verb did that goes by ids. True where it did what was asked for all of them.
+
+    Attributes:
+        ids: those that are now as asked, also where an earlier call did it.
+        skipped: the others, with the state they are in (None: the queue knows no such id).
+    """
+
+    ids: tuple[str, ...]
+    skipped: Mapping[str, ItemState | None]
+
+    def __bool__(self) -> bool:
+        return not self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """How many items a recovery took back, by where they went. `unreadable` ones are among the dead as well."""
+
+    requeued: int = 0
+    orphaned: int = 0
+    dead: int = 0
+    unreadable: int = 0
+    due: int = 0
+
+    def __add__(self, other: Recovered) -> Recovered:
+        return Recovered(
+            self.requeued + other.requeued,
+            self.orphaned + other.orphaned,
+            self.dead + other.dead,
+            self.unreadable + other.unreadable,
+            self.due + other.due,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Items by state, and totals since the queue was made.
+
+    enqueued = queued + scheduled + in_progress + orphaned + dead + finished + removed, at every instant.
+
+    Attributes:
+        finished, removed, enqueued: totals since the queue was made.
+        remembered: ended ids that are still known, so that a late repeat of their enqueue is refused.
+        claims: leases that are open; `expired_claims` of them have ended and wait for recovery.
+        due: scheduled items whose time has come.
+        paused_claim, paused_enqueue: whether the queue is closed for claims, for new items.
+    """
+
+    queued: int = 0
+    scheduled: int = 0
+    in_progress: int = 0
+    orphaned: int = 0
+    dead: int = 0
+    finished: int = 0
+    removed: int = 0
+    enqueued: int = 0
+    remembered: int = 0
+    claims: int = 0
+    expired_claims: int = 0
+    due: int = 0
+    paused_claim: bool = False
+    paused_enqueue: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that still want a worker: queued, scheduled and in progress."""
+        return self.queued + self.scheduled + self.in_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a queue does with its items, kept on the server for all clients. `Queue.configure` changes it.
+
+    Attributes:
+        max_length: queued and scheduled items at most; 0 for no bound.
+        max_attempts: failures after which an item is dead.
+        max_deliveries: failures and lost leases after which an item is dead.
+        expiry: where an item goes whose lease ended: `requeue`, `hold` (orphaned, until it is resolved), `dead`.
+        retry: where a failed item goes: `later` (by its backoff), `tail`, `head`.
+        backoff_base, backoff_cap: seconds; the n-th retry waits a random time up to min(cap, base * 2 ** (n - 1)).
+        finished_age, finished_count: ended ids are remembered this many seconds, and this many of them, at most.
+    """
+
+    max_length: int
+    max_attempts: int
+    max_deliveries: int
+    expiry: str
+    retry: str
+    backoff_base: float
+    backoff_cap: float
+    finished_age: float
+    finished_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemInfo:
+    """Everything that the queue knows about an item, whoever holds it.
+
+    Attributes:
+        payload: None for an item that has ended, or whose bytes can't be decoded (then `problem` says why).
+        deliveries: claims that came to an end so far without finishing it.
+        failures, expiries: how many of them failed, how many lost their worker.
+        error: text of the last failure.
+        at: Unix seconds: due (scheduled), set aside (orphaned), died (dead), ended (finished, removed); else None.
+        raw: the stored payload bytes.
+    """
+
+    id: str
+    state: ItemState
+    payload: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    enqueued_at: float | None = None
+    deliveries: int = 0
+    failures: int = 0
+    expiries: int = 0
+    error: str | None = None
+    at: float | None = None
+    problem: str | None = None
+    raw: bytes = field(default=b"", repr=False)
