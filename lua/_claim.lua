@@ -1,4 +1,4 @@
--- needs: claim_id count lease_ms, and meta items queued claims leases attempts finished_order
+-- needs: claim_id count lease_ms, and meta items queued claims leases attempts errors dead finished_order
 -- uses: _stamp _ids _history _lease _end
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
@@ -22,14 +22,15 @@ local function claimed_before()
 end
 
 -- Looks at the head of the queue for up to `wanted` items. Returns ids, their records, how many places to take off,
--- and the cancelled ids among these. Places whose item was cancelled or is gone are skipped, SKIP of them at most.
+-- the cancelled ids and the ids without a readable record among these. Places of cancelled items are skipped, SKIP of
+-- them at most.
 local SKIP = 1000
 
 local function oldest(wanted)
-  local ids, records, cancelled = {}, {}, {}
-  local n, used, skipped = 0, 0, 0
+  local ids, records, cancelled, broken = {}, {}, {}, {}
+  local n, used = 0, 0
   local ask = wanted
-  while n < wanted and skipped < SKIP do
+  while n < wanted and used - n < SKIP do
     local page = call('LRANGE', queued, whole(used), whole(used + ask - 1))
     if #page == 0 then
       break
@@ -37,14 +38,13 @@ local function oldest(wanted)
     local found = call('HMGET', items, unpack(page))
     for i = 1, #page do
       local record = found[i]
-      if record and byte(record) ~= ENDED then
+      if record and byte(record) == ENDED then
+        cancelled[#cancelled + 1] = page[i]
+      elseif record and #record > STAMP_BYTES then
         n = n + 1
         ids[n], records[n] = page[i], record
       else
-        skipped = skipped + 1
-        if record and string.sub(record, 8, 8) == 'c' then
-          cancelled[#cancelled + 1] = page[i]
-        end
+        broken[#broken + 1] = page[i]
       end
       used = used + 1
       if n == wanted then
@@ -56,7 +56,20 @@ local function oldest(wanted)
     end
     ask = math.max(wanted - n, PAGE)
   end
-  return ids, records, used, cancelled, n < wanted and skipped >= SKIP
+  return ids, records, used, cancelled, broken, n < wanted and used - n >= SKIP
+end
+
+-- Items whose record is missing or cut off are not dropped in silence: they go to the dead, where people look.
+local function bury_broken(ids, now)
+  writable(dead, 'zset', 'ZADD')
+  writable(errors, 'hash', 'HSET')
+  local buried, reasons = {}, {}
+  for i, id in ipairs(ids) do
+    buried[i * 2 - 1], buried[i * 2] = whole(math.floor(now / 1000)), id
+    reasons[i * 2 - 1], reasons[i * 2] = id, 'its record is missing or unreadable'
+  end
+  call('ZADD', dead, unpack(buried))
+  call('HSET', errors, unpack(reasons))
 end
 
 -- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
@@ -73,12 +86,12 @@ local function histories_of(ids)
   return call('HMGET', attempts, unpack(ids))
 end
 
--- A cancelled item is remembered from the moment that its place is gone: before, nobody may reuse its id.
-local function drop_cancelled(cancelled, now)
+-- A cancelled item is forgotten no sooner than its place is gone, so that its id is never in the queue twice.
+local function drop_cancelled(ids, now)
   end_writable()
-  end_items(cancelled, 'r', '', now)
-  call('HINCRBY', meta, 'cancelled_places', whole(-#cancelled))
-  remember(#cancelled, now)
+  end_items(ids, 'r', '', now)
+  call('HINCRBY', meta, 'cancelled_places', whole(-#ids))
+  remember(#ids, now)
 end
 
 -- Returns ids, records, histories, and whether the search ended at its bound.
@@ -90,14 +103,17 @@ local function claim_items(now)
     call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
     return ids, records, histories_of(ids), false
   end
-  local used, cancelled, more
-  ids, records, used, cancelled, more = oldest(tonumber(count))
+  local used, cancelled, broken, more
+  ids, records, used, cancelled, broken, more = oldest(tonumber(count))
   if used == 0 then
     return ids, records, {}, false
   end
   claim_writable()
   if #cancelled > 0 then
     drop_cancelled(cancelled, now)
+  end
+  if #broken > 0 then
+    bury_broken(broken, now)
   end
   local histories = histories_of(ids)
   if #ids > 0 then

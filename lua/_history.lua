@@ -37,21 +37,33 @@ local function out_of_order(scores_and_ids)
   return fields
 end
 
+-- The stamp of the last item without history among those claimed. A damaged record's stamp is none that was given out,
+-- or one that was passed before, and does not count.
+local function last_in_order(ids, records, histories)
+  local found = call('HMGET', meta, 'claimed_stamp', 'stamp')
+  local passed, given_out = tonumber(found[1]) or -1, tonumber(found[2]) or math.huge
+  for i = #ids, 1, -1 do
+    local stamp = not histories[i] and read_stamp(records[i])
+    if stamp and stamp > passed and stamp <= given_out then
+      return stamp
+    end
+  end
+  return nil
+end
+
 -- Notes that ids are in progress. `histories` is what `attempts` has of them, empty where it has nothing at all.
 local function note_claimed(ids, records, histories)
   local fields = {}
-  local last
-  for i = 1, #ids do
+  for i in pairs(histories) do
     if histories[i] then
       fields[#fields + 1], fields[#fields + 2] = ids[i], 'p' .. string.sub(histories[i], 2)
-    else
-      last = records[i]
     end
   end
   if #fields > 0 then
     call('HSET', attempts, unpack(fields))
   end
-  if last then
-    call('HSET', meta, 'claimed_stamp', whole(read_stamp(last)))
+  local stamp = last_in_order(ids, records, histories)
+  if stamp then
+    call('HSET', meta, 'claimed_stamp', whole(stamp))
   end
 end

@@ -25,7 +25,7 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, move
     local taken, failures, expiries = read_history(histories[i])
     expiries = expiries + 1
     updates[i * 2 - 1], updates[i * 2] = id, write_history('q', taken + 1, failures, expiries, '')
-    local stamp = records[i] and read_stamp(records[i])
+    local stamp = records[i] and #records[i] > STAMP_BYTES and read_stamp(records[i])
     local reason = nil
     if not stamp then
       reason = 'its record is missing or unreadable'

@@ -4,6 +4,7 @@
 
 local char, byte = string.char, string.byte
 local STAMP_EPOCH = 1735689600 * 200000 -- 2025-01-01 in ticks
+local STAMP_BYTES = 6
 
 -- What the first byte of a stamp never is before 2069: it marks an item that has ended, see _end.lua.
 local ENDED = 255

@@ -9,11 +9,11 @@ local function wake_writable()
   end
 end
 
-local function wake_workers(count, now)
-  if count < 1 or call('EXISTS', waiting) == 0 then
+local function wake_workers(wanted, now)
+  if wanted < 1 or call('EXISTS', waiting) == 0 then
     return
   end
-  local workers = call('ZPOPMAX', waiting, whole(math.min(count, PAGE)))
+  local workers = call('ZPOPMAX', waiting, whole(math.min(wanted, PAGE)))
   local tokens = {}
   for i = 2, #workers, 2 do
     if tonumber(workers[i]) * 1000 > now then

@@ -70,7 +70,8 @@ local function stamped(ids, bodies, stamp)
   return fields
 end
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_enqueue', 'max_length', 'stamp', 'enqueued')
+local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_enqueue', 'max_length', 'stamp', 'enqueued',
+  'cancelled_places')
 local known = admit(found)
 if found[4] then
   refuse('PAUSED', 'enqueue')
@@ -96,7 +97,7 @@ local places, later = split_due(ids, dues)
 
 local limit = tonumber(found[5]) or 0
 if limit > 0 then
-  local length = call('LLEN', queued) + call('ZCARD', scheduled)
+  local length = call('LLEN', queued) - (tonumber(found[8]) or 0) + call('ZCARD', scheduled)
   if length + n > limit then
     refuse('QUEUE_FULL', whole(length) .. ' ' .. whole(limit))
   end

@@ -17,7 +17,8 @@ local waiting = KEYS[10] -- zset: idle worker by the end of its wait in ms
 local wake = KEYS[11] -- list: one token wakes one worker
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
--- ARGV[3...]: runs of receipt, number of items, and for each item: id, after ('' as the settings say, ms, or 'dead'), jitter (0 to 1), error
+-- ARGV[3...]: runs of receipt, number of items, and for each item four: id, after, jitter (0 to 1), error;
+--   after: '' as the settings say, ms until the next attempt, or 'dead'
 
 local MAX_BACKOFF_DOUBLINGS = 40 -- keeps 2 ^ n a whole number
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- purge: removes up to `limit` items of one state, oldest first, and forgets their ids. Items in progress can't be purged.
+-- purge: removes up to `limit` items of one state, oldest first, and forgets their ids. Items in progress stay.
 -- Repeating it removes the next ones.
 -- Returns {'ok', epoch, how many it removed, 1 where there may be more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- scan: a page of the ids in one state. The sorted states (scheduled, orphaned, dead) go on behind the last id seen, so that
--- a page loses nothing when what it showed has left. The others go on at a position: what moves meanwhile may be missed.
+-- scan: a page of the ids in one state. The sorted states (scheduled, orphaned, dead) go on behind the last id seen, so
+-- that nothing is missed when what was seen has left. The others go on at a position: what moves may be missed.
 -- Returns {'ok', epoch, ids, cursor for the next page ('' at the end)}.
 -- Errors: STATE_LOST, STALE_EPOCH, UNKNOWN_LAYOUT.
 -- uses: _stamp _ids

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgpack
 
-from reliq.errors import CodecError, PayloadError
+from reliq.errors import CodecError, PayloadError, ReliqError
 
 MAX_PAYLOAD = 512 * 1024
 STAMP = 6
@@ -55,13 +55,13 @@ def encode(
     """The body for a payload.
 
     Raises:
-        PayloadError: a part of it can't be carried, or what is to be stored is over `limit` bytes.
+        PayloadError: a part of it can't be carried, a codec failed, or what is to be stored is over `limit` bytes.
     """
     data = pack_payload(payload)
     if not headers and not codecs:
         return _sized(data, limit)
     for codec in codecs:
-        data = codec.encode(data, queue=queue, item_id=item_id)
+        data = _encoded(codec, data, queue, item_id)
     _sized(data, limit)
     return _LONG_BYTE + _pack([_checked_headers(headers or {}), [codec.name for codec in codecs], data])
 
@@ -79,8 +79,33 @@ def decode(body: bytes, *, queue: str, item_id: str, codecs: Mapping[str, Codec]
         codec = codecs.get(name)
         if codec is None:
             raise CodecError(f"the payload needs the codec {name!r}; pass it to the queue in codecs=")
-        data = codec.decode(data, queue=queue, item_id=item_id)
+        data = _decoded(codec, data, queue, item_id)
     return unpack_payload(data), headers
+
+
+def _encoded(codec: Codec, data: bytes, queue: str, item_id: str) -> bytes:
+    try:
+        encoded = codec.encode(data, queue=queue, item_id=item_id)
+    except ReliqError:
+        raise
+    except Exception as error:  # a codec may be the user's, and a store of payloads fails as stores do
+        raise PayloadError(f"the codec {codec.name!r} failed: {_text(error)}") from error
+    if not isinstance(encoded, bytes):
+        raise PayloadError(f"the codec {codec.name!r} returned {type(encoded).__name__}, not bytes")
+    return encoded
+
+
+def _decoded(codec: Codec, data: bytes, queue: str, item_id: str) -> bytes:
+    try:
+        return codec.decode(data, queue=queue, item_id=item_id)
+    except CodecError:
+        raise
+    except Exception as error:  # as above; whatever it is, the item is set aside and the claim goes on
+        raise CodecError(f"the codec {codec.name!r} can't decode the payload: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def enqueued_at(record: bytes) -> float:
@@ -105,8 +130,8 @@ def unpack_payload(data: bytes) -> Any:
     """What `pack_payload` packed. Lengths are bounded by the data itself, so that no header can ask for more."""
     try:
         return msgpack.unpackb(data, timestamp=3, ext_hook=_from_ext, strict_map_key=False)
-    except Exception as error:  # msgpack raises ValueError and a dozen of its own, and any hook may fail
-        raise CodecError(f"the payload can't be decoded: {error or type(error).__name__}") from error
+    except Exception as error:  # msgpack raises ValueErrors and others of its own, and any hook may fail
+        raise CodecError(f"the payload can't be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _pack(value: Any) -> bytes:
@@ -116,11 +141,13 @@ def _pack(value: Any) -> bytes:
 
 def _sized(data: bytes, limit: int) -> bytes:
     if len(data) > limit:
-        raise PayloadError(f"the payload takes {len(data)} bytes, the limit is {limit}; store it elsewhere, send its name")
+        raise PayloadError(
+            f"the payload takes {len(data)} bytes, the limit is {limit}: store it elsewhere, send its name"
+        )
     return data
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     for key, value in headers.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise PayloadError(f"headers are pairs of strings; {key!r} is not", path=f"headers[{key!r}]")
@@ -130,7 +157,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _long_parts(body: bytes) -> tuple[dict[str, str], list[str], bytes]:
     parts = unpack_payload(body[1:])
     match parts:
-        case [dict() as headers, list() as names, bytes() as data]:
+        case [dict() as headers, list() as names, bytes() as data] if all(isinstance(name, str) for name in names):
             return headers, names, data
     raise CodecError("the record has no form that this reliq knows")
 

@@ -1,4 +1,4 @@
-"""One pure function per script: arguments in, a `Command` out that knows how to read the reply. Nothing here does I/O."""
+"""One pure function per script: arguments in, a `Command` out that knows how to read the reply. No I/O."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemSt
 
 T = TypeVar("T")
 Reply = list[Any]
+Wire = tuple[bytes | str | int, ...]  # a command, part by part
 
 MAX_ERROR = 4096  # bytes of an error's text that are kept
 
@@ -51,10 +52,10 @@ class Session:
         self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
         self.head = lru_cache(maxsize=None)(self._head)
 
-    def _head(self, script: Script) -> tuple[bytes | str | int, ...]:
+    def _head(self, script: Script) -> Wire:
         return ("EVALSHA", script.sha, len(script.keys), *self.keys.of(script.keys))
 
-    def wire(self, command: Command[Any]) -> tuple[bytes | str | int, ...]:
+    def wire(self, command: Command[Any]) -> Wire:
         """The whole command as it goes to the server."""
         return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
 
@@ -161,7 +162,9 @@ class _Batch:
         for i, key in enumerate(keys):
             claims, failures, _ = _history(histories[i]) if histories else (0, 0, 0)
             record, item_id = records[i] or b"", _ids.unpack(key)
-            payload, headers, problem = None, {}, None
+            payload: Any = None
+            headers: dict[str, str] = {}
+            problem: CodecError | None = None
             try:
                 payload, headers = _codec.decode(record[_codec.STAMP :], queue=queue, item_id=item_id, codecs=codecs)
             except CodecError as error:
@@ -365,7 +368,9 @@ def _info(session: Session, key: bytes, state: bytes, record: bytes, history: by
     if where in (ItemState.FINISHED, ItemState.REMOVED):
         return ItemInfo(item_id, where, at=_codec.enqueued_at(record[1:]))
     claims, failures, expiries = _history(history)
-    payload, headers, problem = None, {}, None
+    payload: Any = None
+    headers: dict[str, str] = {}
+    problem = None
     body = record[_codec.STAMP :]
     try:
         payload, headers = _codec.decode(body, queue=session.queue, item_id=item_id, codecs=session.codecs_by_name)

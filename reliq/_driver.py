@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -65,18 +64,18 @@ class Driver:
         if not self._registered:
             self._registered = True
             try:
-                self._exchange(hiredis.pack_command(("SADD", REGISTRY, self.session.queue)))
+                self._exchange(_replies.pack(("SADD", REGISTRY, self.session.queue)))
             except (RedisError, Retry, ReliqError) as error:
                 log.info("queue %s is not listed: %s", self.session.queue, error)
 
     def names(self) -> list[str]:
         """Names of the queues that were ever used on this server."""
-        command = hiredis.pack_command(("SMEMBERS", REGISTRY))
+        command = _replies.pack(("SMEMBERS", REGISTRY))
         return sorted(name.decode() for name in self._asked(command))
 
     def info(self) -> dict[str, str]:
         """INFO of the server, as names and values."""
-        text = self._asked(hiredis.pack_command(("INFO",))).decode()
+        text = self._asked(_replies.pack(("INFO",))).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def _asked(self, packed: bytes) -> Any:
@@ -90,7 +89,7 @@ class Driver:
 
     def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Any]) -> T:
         try:
-            effect = next(plan)
+            effect: Effect = next(plan)
             while True:
                 try:
                     result = self._do(effect, perform)
@@ -99,10 +98,10 @@ class Driver:
                 else:
                     effect = plan.send(result)
         except StopIteration as stop:
-            result = stop.value
+            outcome: T = stop.value
+            return outcome
         finally:
             plan.close()  # at once, so that a plan that was broken off notes what it may have left behind
-        return result  # type: ignore[no-any-return]  # what a generator returns is typed by Plan[T]
 
     def _do(self, effect: Effect, perform: Callable[[Command[Any]], Any]) -> Any:
         if isinstance(effect, Command):
@@ -112,7 +111,7 @@ class Driver:
         return self._block(effect)
 
     def _attempt(self, command: Command[T]) -> T:
-        packed = hiredis.pack_command(self.session.wire(command))
+        packed = _replies.pack(self.session.wire(command))
         connection = self._take()
         try:
             reply = self._answer(connection, packed)
@@ -136,7 +135,7 @@ class Driver:
     def _load_and_answer(self, command: Command[Any], connection: Any, packed: bytes) -> Any:
         """The server lost its scripts (restart, failover, SCRIPT FLUSH): loads this one and sends the call again."""
         try:
-            self._answer(connection, hiredis.pack_command(("SCRIPT", "LOAD", command.script.source)))
+            self._answer(connection, _replies.pack(("SCRIPT", "LOAD", command.script.source)))
             return self._answer(connection, packed)
         except RedisError as error:
             if not _replies.is_reply(error):
@@ -147,7 +146,7 @@ class Driver:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
         wake = self.session.keys["wake"]
         try:
-            self._exchange(hiredis.pack_command(("BLPOP", wake, f"{effect.seconds:.3f}")))
+            self._exchange(_replies.pack(("BLPOP", wake, f"{effect.seconds:.3f}")))
         except Retry:
             time.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:
@@ -195,7 +194,7 @@ class Driver:
     def _check(self, connection: Any) -> None:
         """Refuses a server that loses items. A user without the right to ask is taken at its administrator's word."""
         try:
-            info = self._answer(connection, hiredis.pack_command(("INFO",)))
+            info = self._answer(connection, _replies.pack(("INFO",)))
         except RedisError as error:
             if not _replies.error_reply(error).startswith("NOPERM"):
                 raise

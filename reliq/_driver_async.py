@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -66,18 +65,18 @@ class AsyncDriver:
         if not self._registered:
             self._registered = True
             try:
-                await self._exchange(hiredis.pack_command(("SADD", REGISTRY, self.session.queue)))
+                await self._exchange(_replies.pack(("SADD", REGISTRY, self.session.queue)))
             except (RedisError, Retry, ReliqError) as error:
                 log.info("queue %s is not listed: %s", self.session.queue, error)
 
     async def names(self) -> list[str]:
         """Names of the queues that were ever used on this server."""
-        command = hiredis.pack_command(("SMEMBERS", REGISTRY))
+        command = _replies.pack(("SMEMBERS", REGISTRY))
         return sorted(name.decode() for name in await self._asked(command))
 
     async def info(self) -> dict[str, str]:
         """INFO of the server, as names and values."""
-        text = (await self._asked(hiredis.pack_command(("INFO",)))).decode()
+        text = (await self._asked(_replies.pack(("INFO",)))).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     async def _asked(self, packed: bytes) -> Any:
@@ -91,7 +90,7 @@ class AsyncDriver:
 
     async def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Awaitable[Any]]) -> T:
         try:
-            effect = next(plan)
+            effect: Effect = next(plan)
             while True:
                 try:
                     result = await self._do(effect, perform)
@@ -100,10 +99,10 @@ class AsyncDriver:
                 else:
                     effect = plan.send(result)
         except StopIteration as stop:
-            result = stop.value
+            outcome: T = stop.value
+            return outcome
         finally:
             plan.close()  # at once, so that a plan that was broken off notes what it may have left behind
-        return result  # type: ignore[no-any-return]  # what a generator returns is typed by Plan[T]
 
     async def _do(self, effect: Effect, perform: Callable[[Command[Any]], Awaitable[Any]]) -> Any:
         if isinstance(effect, Command):
@@ -113,7 +112,7 @@ class AsyncDriver:
         return await self._block(effect)
 
     async def _attempt(self, command: Command[T]) -> T:
-        packed = hiredis.pack_command(self.session.wire(command))
+        packed = _replies.pack(self.session.wire(command))
         connection = await self._take()
         try:
             reply = await self._answer(connection, packed)
@@ -137,7 +136,7 @@ class AsyncDriver:
     async def _load_and_answer(self, command: Command[Any], connection: Any, packed: bytes) -> Any:
         """The server lost its scripts (restart, failover, SCRIPT FLUSH): loads this one and sends the call again."""
         try:
-            await self._answer(connection, hiredis.pack_command(("SCRIPT", "LOAD", command.script.source)))
+            await self._answer(connection, _replies.pack(("SCRIPT", "LOAD", command.script.source)))
             return await self._answer(connection, packed)
         except RedisError as error:
             if not _replies.is_reply(error):
@@ -148,7 +147,7 @@ class AsyncDriver:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
         wake = self.session.keys["wake"]
         try:
-            await self._exchange(hiredis.pack_command(("BLPOP", wake, f"{effect.seconds:.3f}")))
+            await self._exchange(_replies.pack(("BLPOP", wake, f"{effect.seconds:.3f}")))
         except Retry:
             await asyncio.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:
@@ -197,7 +196,7 @@ class AsyncDriver:
     async def _check(self, connection: Any) -> None:
         """Refuses a server that loses items. A user without the right to ask is taken at its administrator's word."""
         try:
-            info = await self._answer(connection, hiredis.pack_command(("INFO",)))
+            info = await self._answer(connection, _replies.pack(("INFO",)))
         except RedisError as error:
             if not _replies.error_reply(error).startswith("NOPERM"):
                 raise

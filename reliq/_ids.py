@@ -18,7 +18,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def new_keys(count: int) -> list[bytes]:
-    """New UUIDv7 (RFC 9562, 6.2 method 3), in increasing order: ms of the clock, 12 bits of its fraction, 62 random bits.
+    """New UUIDv7 (RFC 9562, 6.2 method 3), in increasing order: ms, 12 bits of their fraction, 62 random bits.
 
     Other processes and other calls may make smaller ones: the order of a queue comes from the server, never from here.
     """
@@ -56,7 +56,7 @@ def unpack(key: bytes) -> str:
     return key.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 
-def check(text: str) -> str:
+def check(text: object) -> str:
     """Returns an id that may be used.
 
     Raises:

@@ -26,7 +26,7 @@ class Keys:
 
 
 @lru_cache(maxsize=1024)
-def check_name(name: str) -> str:
+def check_name(name: object) -> str:
     """Returns the queue name if it may be one.
 
     Raises:

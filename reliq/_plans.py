@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from reliq import _codec, _commands, _ids, _policy
 from reliq._commands import Body, ClaimReply, Command, Session
 from reliq._policy import Applied, Retry
-from reliq.errors import DrainTimeout, PayloadError, ReliqError, Unavailable
+from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, ReliqError, Unavailable
 from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, New, Recovered
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def body_of(session: Session, new: New) -> Body:
 
 def _due(new: New) -> str:
     if new.delay is not None and new.at is not None:
-        raise _policy.InvalidArgument("delay and at exclude each other")
+        raise InvalidArgument("delay and at exclude each other")
     if new.delay is not None:
         delay = _policy.seconds(new.delay, "delay", low=0, high=_policy.MAX_DELAY)
         return f"+{round(delay * 1000)}" if delay else ""
@@ -146,8 +146,10 @@ class ClaimRequest:
 
 @contextmanager
 def _receipt(session: Session) -> Iterator[bytes]:
-    """The receipt for a claim. Where the claim is broken off, by an error or a cancelled task, it may have taken items
-    whose reply nobody read: the next claim asks with the same receipt and gets them, instead of their lease running out.
+    """The receipt for a claim.
+
+    Where the claim is broken off, by an error or a cancelled task, it may have taken items whose reply nobody read. The
+    next claim asks with the same receipt and gets them, instead of their lease running out.
     """
     receipt = session.abandoned.pop() if session.abandoned else _ids.new_receipt()
     try:
@@ -260,7 +262,7 @@ def drain(queue: str, timeout: float, *, clock: Clock = time.monotonic) -> Plan[
     yield _commands.pause(claim=False, enqueue=True)
     pause = 0.01
     while True:
-        counts, _ = yield _commands.inspect()
+        counts: Counts = (yield _commands.inspect())[0]
         if counts.waiting == 0:
             return counts
         if clock() >= until:
@@ -270,9 +272,7 @@ def drain(queue: str, timeout: float, *, clock: Clock = time.monotonic) -> Plan[
         pause = min(0.5, pause * 1.5)
 
 
-def scan_page(
-    session: Session, state: ItemState, cursor: bytes, limit: int
-) -> Plan[tuple[list[ItemInfo], bytes]]:
+def scan_page(session: Session, state: ItemState, cursor: bytes, limit: int) -> Plan[tuple[list[ItemInfo], bytes]]:
     """A page of items. What left the state between the two calls is left out."""
     keys, cursor = yield _commands.scan(state, cursor, limit)
     if not keys:

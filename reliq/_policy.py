@@ -44,15 +44,15 @@ class Applied(Enum):
     MAYBE = "maybe"
 
 
-class Retry(Exception):  # noqa: N818  not an error of ours: the retry loop always catches it
-    """An attempt failed in a way that may pass. Every verb is safe to repeat, so it is repeated."""
+class Retry(Exception):
+    """An attempt failed in a way that may pass. Every verb is safe to repeat, so the retry loop repeats it."""
 
     def __init__(self, reason: str, applied: Applied) -> None:
         super().__init__(reason)
         self.applied = applied
 
 
-class ScriptMissing(Exception):  # noqa: N818  as above
+class ScriptMissing(Exception):
     """The server does not have the script (any more)."""
 
 
@@ -143,7 +143,7 @@ def check_server(facts: ServerFacts) -> None:
         raise UnsafeServer(policy=facts.policy)
 
 
-def seconds(value: Seconds, name: str, *, low: float, high: float) -> float:
+def seconds(value: object, name: str, *, low: float, high: float) -> float:
     """A duration from a number of seconds or a timedelta.
 
     Raises:
@@ -155,7 +155,7 @@ def seconds(value: Seconds, name: str, *, low: float, high: float) -> float:
     return float(number)
 
 
-def whole(value: int, name: str, *, low: int, high: int) -> int:
+def whole(value: object, name: str, *, low: int, high: int) -> int:
     """A whole number within bounds.
 
     Raises:
@@ -166,14 +166,14 @@ def whole(value: int, name: str, *, low: int, high: int) -> int:
     return value
 
 
-def one_of(value: str, name: str, allowed: Iterable[str]) -> str:
+def one_of(value: object, name: str, allowed: Iterable[str]) -> str:
     """One of a few words.
 
     Raises:
         InvalidArgument: another one.
     """
     words = list(allowed)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         raise InvalidArgument(f"{name} is one of {', '.join(words)}, not {value!r}")
     return value
 
@@ -211,8 +211,8 @@ def _setting(name: str, value: object) -> str:
     if value is None:
         return ""
     if kind == "word":
-        return one_of(value, name, [str(word) for word in bounds])  # type: ignore[arg-type]  # checked by one_of
+        return one_of(value, name, [str(word) for word in bounds])
     low, high = float(bounds[0]), float(bounds[1])
     if kind == "whole":
-        return str(whole(value, name, low=int(low), high=int(high)))  # type: ignore[arg-type]  # checked by whole
-    return str(round(seconds(value, name, low=low, high=high) * 1000))  # type: ignore[arg-type]  # checked by seconds
+        return str(whole(value, name, low=int(low), high=int(high)))
+    return str(round(seconds(value, name, low=low, high=high) * 1000))

@@ -1,10 +1,13 @@
-"""What redis-py raises, turned into words: the same for both drivers. No I/O."""
+"""Requests packed, and what redis-py raises turned into words: the same for both drivers. No I/O."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import hiredis
 from redis import exceptions as theirs
 
-from reliq._commands import Command, Session
+from reliq._commands import Command, Session, Wire
 from reliq._policy import Applied, Retry, verdict
 from reliq.connect import endpoint, mask
 from reliq.errors import AccessDenied
@@ -25,6 +28,12 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+def pack(parts: Wire) -> bytes:
+    """A command in the server's protocol. hiredis does it in C, in a tenth of the time of redis-py's packer."""
+    packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub wants a tuple of one
+    return packed
+
+
 def error_reply(error: Exception) -> str:
     """An error reply as the server sent it, with its first word."""
     for kind, word in _WORDS:
@@ -39,7 +48,7 @@ def is_reply(error: Exception) -> bool:
     return isinstance(error, replies)
 
 
-def from_reply(error: Exception, command: Command[object], session: Session, connection: object) -> Exception:
+def from_reply(error: Exception, command: Command[Any], session: Session, connection: object) -> Exception:
     """The exception for an error reply to a command."""
     return verdict(
         error_reply(error),

@@ -176,32 +176,42 @@ class Server:
         if (lock := _lifeline.lock(self.directory)) is None:
             raise Occupied(f"another server runs in {self.directory}")
         try:
-            self._process = self._spawn(binary, lock)
-            self._launched_by = os.getpid()
-            _mine.add(self)
-            goes_too = self.directory if self._temporary else None
-            how = signal.SIGKILL if self._temporary else signal.SIGTERM
-            self._lifeline.tie(self._process.pid, how=how, remove=goes_too)
+            self._write_settings()
+            process = self._spawn(binary, lock)
+            self._tie(process)
         finally:
             os.close(lock)
+        self._process = process
+        self._launched_by = os.getpid()
+        _mine.add(self)
 
-    def _spawn(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
+    def _tie(self, process: subprocess.Popen[bytes]) -> None:
+        how = signal.SIGKILL if self._temporary else signal.SIGTERM
+        try:
+            self._lifeline.tie(process.pid, how=how, remove=self.directory if self._temporary else None)
+        except OSError as error:
+            process.kill()
+            process.wait()
+            self._lifeline.untie()
+            raise ServerError(f"can't watch over the server in {self.directory}: {error}") from error
+
+    def _write_settings(self) -> None:
         if self._any_port and not self.port:
             self.port = _server_files.free_port()
-        settings = self.directory / "server.conf"
-        settings.write_text(
-            _server_files.configuration(
-                self.socket,
-                port=self.port or 0,
-                data=self.directory / "data",
-                append_only=self._append_only,
-                extra=self._config,
-            )
+        text = _server_files.configuration(
+            self.socket,
+            port=self.port or 0,
+            data=self.directory / "data",
+            append_only=self._append_only,
+            extra=self._config,
         )
+        (self.directory / "server.conf").write_text(text)
+
+    def _spawn(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
         with (self.directory / "server.log").open("ab") as log:
             try:
                 return subprocess.Popen(
-                    [binary, settings],
+                    [binary, self.directory / "server.conf"],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

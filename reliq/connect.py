@@ -6,7 +6,7 @@ Its retries are switched off: they repeat a write without saying so, and know no
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -17,9 +17,13 @@ from redis.retry import Retry
 
 from reliq.errors import InvalidArgument, InvalidURL
 
+P = TypeVar("P", redis.ConnectionPool, redis.asyncio.ConnectionPool)
+
 SCHEMES = ("redis", "rediss", "unix", "embedded")
 CONNECT_TIMEOUT = 2.0  # seconds
-SOCKET_TIMEOUT = 5.0  # seconds without an answer; above the longest block (2 s), so that a wait never looks like a fault
+SOCKET_TIMEOUT = (
+    5.0  # seconds without an answer; above the longest block (2 s), so that a wait never looks like a fault
+)
 
 # RESP2 and no client-side cache or maintenance pushes: the replies of scripts are the same in both protocols, and
 # several managed services speak only this one.
@@ -30,11 +34,17 @@ _COMMON: dict[str, Any] = {
     "protocol": 2,
     "retry_on_timeout": False,
 }
-_UNWANTED = {"retry", "retry_on_error", "decode_responses", "maint_notifications_config", "maint_notifications_pool_handler"}
+_UNWANTED = {
+    "retry",
+    "retry_on_error",
+    "decode_responses",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+}
 _NO_LIMIT = 2**31
 
 
-def pool(url: str | None, client: Any) -> redis.ConnectionPool:
+def pool(url: str | None, client: object) -> redis.ConnectionPool:
     """A pool that makes connections for the sync driver.
 
     Raises:
@@ -45,7 +55,7 @@ def pool(url: str | None, client: Any) -> redis.ConnectionPool:
     return _from_url(redis.ConnectionPool, plain_url(url), Retry(NoBackoff(), 0))
 
 
-def async_pool(url: str | None, client: Any) -> redis.asyncio.ConnectionPool:
+def async_pool(url: str | None, client: object) -> redis.asyncio.ConnectionPool:
     """The same for the asyncio driver."""
     if client is not None:
         return _pool_like(client, redis.asyncio.Redis, redis.asyncio.ConnectionPool, AsyncRetry(NoBackoff(), 0))
@@ -68,7 +78,7 @@ def plain_url(url: str | None) -> str:
     if parts.scheme not in SCHEMES:
         raise InvalidURL(f"{mask(url)} has none of the schemes {', '.join(s + '://' for s in SCHEMES)}")
     if parts.scheme == "embedded":
-        from reliq import embedded  # a server is started: not before somebody asks for it
+        from reliq import embedded  # noqa: PLC0415  most users never start a server
 
         return embedded.shared_server(url)
     return url
@@ -86,7 +96,7 @@ def endpoint(connection: Any) -> str:
     return str(path) if path else f"{getattr(connection, 'host', '?')}:{getattr(connection, 'port', '?')}"
 
 
-def _from_url(kind: Any, url: str, retry: Any) -> Any:
+def _from_url(kind: type[P], url: str, retry: Any) -> P:
     try:
         keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
         return kind.from_url(url, max_connections=_NO_LIMIT, retry=retry, **_COMMON, **keepalive)
@@ -94,10 +104,10 @@ def _from_url(kind: Any, url: str, retry: Any) -> Any:
         raise InvalidURL(f"{mask(url)} can't be used: {mask(str(error))}") from None
 
 
-def _pool_like(client: Any, wanted: type, kind: Any, retry: Any) -> Any:
+def _pool_like(client: object, wanted: type[Any], kind: type[P], retry: Any) -> P:
     if not isinstance(client, wanted):
         raise InvalidArgument(f"client= wants a {wanted.__module__}.{wanted.__name__}, not {type(client).__name__}")
-    theirs = client.connection_pool
+    theirs: Any = client.connection_pool
     if "Sentinel" in type(theirs).__name__:
         raise InvalidArgument("client= can't be a Sentinel client: its pool follows the old master; pass a URL")
     options = {k: v for k, v in theirs.connection_kwargs.items() if k not in _UNWANTED}

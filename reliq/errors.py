@@ -1,29 +1,29 @@
 """Every exception that reliq raises. Those of redis-py and psycopg never leave the package bare: they are the cause.
 
-    ReliqError
-    |- InvalidArgument          also a ValueError: nothing was sent
-    |  |- PayloadError          the payload can't be encoded, or is over the limit
-    |  '- InvalidURL            the connection URL can't be parsed; its password is masked
-    |- CodecError               stored bytes can't be decoded
-    |- QueueError               the queue refuses, nothing has changed
-    |  |- LeaseLost             some items are not held under their receipt any more
-    |  |- ItemNotFound
-    |  |- QueueFull
-    |  |- QueuePaused
-    |  |- StateLost             the server forgot a queue that this client knows
-    |  |- StaleEpoch            the queue was rebuilt, or the server is older than the queue
-    |  |- Rebuilding
-    |  |- UnknownLayout         written by a newer reliq
-    |  '- CorruptState          a key has a type that reliq never writes
-    |- ServerError              this server can't be used
-    |  |- ServerTooOld
-    |  |- UnsafeServer          its eviction policy deletes items
-    |  |- AccessDenied          password or rights
-    |  |- MemoryFull            nothing was added
-    |  |- ServerNotFound        no binary for embedded://
-    |  '- ScriptFailed          a bug in reliq: tell us
-    |- Unavailable              no answer within the deadline; may have been applied
-    '- DrainTimeout
+ReliqError
+|- InvalidArgument          also a ValueError: nothing was sent
+|  |- PayloadError          the payload can't be encoded, or is over the limit
+|  '- InvalidURL            the connection URL can't be parsed; its password is masked
+|- CodecError               stored bytes can't be decoded
+|- QueueError               the queue refuses, nothing has changed
+|  |- LeaseLost             some items are not held under their receipt any more
+|  |- ItemNotFound
+|  |- QueueFull
+|  |- QueuePaused
+|  |- StateLost             the server forgot a queue that this client knows
+|  |- StaleEpoch            the queue was rebuilt, or the server is older than the queue
+|  |- Rebuilding
+|  |- UnknownLayout         written by a newer reliq
+|  '- CorruptState          a key has a type that reliq never writes
+|- ServerError              this server can't be used
+|  |- ServerTooOld
+|  |- UnsafeServer          its eviction policy deletes items
+|  |- AccessDenied          password or rights
+|  |- MemoryFull            nothing was added
+|  |- ServerNotFound        no binary for embedded://
+|  '- ScriptFailed          a bug in reliq: tell us
+|- Unavailable              no answer within the deadline; may have been applied
+'- DrainTimeout
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class UnknownLayout(QueueError):
     """The queue's data layout is newer than this library. Upgrade before touching it."""
 
     def __init__(self, queue: str, *, layout: str) -> None:
-        super().__init__(f"queue {queue!r} has data layout {layout}; this reliq knows layout 1, upgrade it", queue=queue)
+        super().__init__(
+            f"queue {queue!r} has data layout {layout}; this reliq knows layout 1, upgrade it", queue=queue
+        )
         self.layout = layout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,14 +124,14 @@ class New:
     Attributes:
         payload: anything that msgpack can carry, and datetime, date, timedelta, UUID, Decimal, large integers.
         id: 1 to 200 bytes of printable text; None for a new UUIDv7.
-        delay: seconds from now until it is due.
+        delay: seconds (or a timedelta) from now until it is due.
         at: Unix seconds (server clock) at which it is due. Not together with `delay`.
         headers: string pairs, for tracing for instance.
     """
 
     payload: Any
     id: str | None = None
-    delay: float | None = None
+    delay: float | dt.timedelta | None = None
     at: float | None = None
     headers: Mapping[str, str] | None = None
 

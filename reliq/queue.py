@@ -1,4 +1,4 @@
-"""The queue as users have it, sync. `AsyncQueue` in queue_async.py has the same words; a test holds the two together."""
+"""The queue as users have it, sync. `AsyncQueue` in queue_async.py has the same words; a test compares the two."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Queue:
         name: str,
         url: str | None = None,
         *,
-        client: Any = None,
+        client: object = None,
         codecs: Sequence[Codec] = (),
         max_payload: int = _codec.MAX_PAYLOAD,
         timeout: Seconds = DEFAULT_TIMEOUT,
@@ -163,12 +163,18 @@ class Queue:
 
         Args:
             items: what is done; as for `finish`.
-            count, lease, wait: as for `claim`.
+            count: items at most, as for `claim`.
+            lease: seconds, as for `claim`.
+            wait: seconds, as for `claim`.
 
         Returns:
             The next items. Its `lost` has the ids that could not be finished because their lease was lost.
         """
-        return self._driver.run(_plans.finish_and_claim(self._session, _arguments.listed(items), _arguments.claim_request(count, lease, wait)))
+        return self._driver.run(
+            _plans.finish_and_claim(
+                self._session, _arguments.listed(items), _arguments.claim_request(count, lease, wait)
+            )
+        )
 
     def finish(self, items: Items) -> None:
         """Ends items for good: their work is done.
@@ -213,6 +219,7 @@ class Queue:
         """Says that an attempt at items has failed. They are tried again, or are dead when `max_attempts` is reached.
 
         Args:
+            items: what could not be done.
             error: kept with the item, at most 4 KiB of its text.
             retry_after: seconds until the next attempt; None leaves it to the queue's `retry` and backoff settings.
             dead: no further attempt.
@@ -223,8 +230,12 @@ class Queue:
         Raises:
             LeaseLost: for some of them; the others are dealt with.
         """
-        after = None if retry_after is None else _policy.seconds(retry_after, "retry_after", low=0, high=_policy.MAX_DELAY)
-        failures = [_commands.Failure(item, _arguments.error_text(error), after, dead) for item in _arguments.listed(items)]
+        after = (
+            None if retry_after is None else _policy.seconds(retry_after, "retry_after", low=0, high=_policy.MAX_DELAY)
+        )
+        failures = [
+            _commands.Failure(item, _arguments.error_text(error), after, dead) for item in _arguments.listed(items)
+        ]
         outcomes = self._driver.run(_plans.fail(failures))
         self._raise_lost([item.id for item, outcome in outcomes if outcome is None])
         return [outcome for _, outcome in outcomes if outcome is not None]
@@ -361,9 +372,11 @@ class Queue:
         In the other states what moves meanwhile may be missed.
 
         Args:
+            state: the state to go through.
             page: items fetched at a time, 1 to 1,000.
         """
-        wanted, size = ItemState(_policy.one_of(state, "state", list(ItemState))), _policy.whole(page, "page", low=1, high=1000)
+        wanted = ItemState(_policy.one_of(state, "state", list(ItemState)))
+        size = _policy.whole(page, "page", low=1, high=1000)
         cursor, more = b"", True
         while more:
             infos, cursor = self._driver.run(_plans.scan_page(self._session, wanted, cursor, size))

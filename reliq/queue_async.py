@@ -30,7 +30,7 @@ from reliq.item import (
 
 
 class AsyncQueue:
-    """asyncio twin of `Queue`: the same arguments, results and promises. Tasks of one event loop may share it.
+    """Asyncio twin of `Queue`: the same arguments, results and promises. Tasks of one event loop may share it.
 
     A task that is cancelled in a call leaves nothing behind that a later call could take for its own answer.
     """
@@ -40,7 +40,7 @@ class AsyncQueue:
         name: str,
         url: str | None = None,
         *,
-        client: Any = None,
+        client: object = None,
         codecs: Sequence[Codec] = (),
         max_payload: int = _codec.MAX_PAYLOAD,
         timeout: Seconds = DEFAULT_TIMEOUT,
@@ -60,7 +60,7 @@ class AsyncQueue:
         return f"{type(self).__name__}({self.name!r})"
 
     async def close(self) -> None:
-        """asyncio twin of `Queue.close`."""
+        """Asyncio twin of `Queue.close`."""
         await self._driver.close()
 
     # Producers
@@ -74,13 +74,13 @@ class AsyncQueue:
         at: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Enqueued:
-        """asyncio twin of `Queue.enqueue`."""
+        """Asyncio twin of `Queue.enqueue`."""
         body = _plans.body_of(self._session, New(payload, id, delay, at, headers))
         await self._driver.register()
         return (await self._driver.call(_commands.enqueue([body])))[0]
 
     async def enqueue_many(self, payloads: Iterable[Any], *, batch: int = MAX_BATCH) -> list[Enqueued]:
-        """asyncio twin of `Queue.enqueue_many`."""
+        """Asyncio twin of `Queue.enqueue_many`."""
         size = _policy.whole(batch, "batch", low=1, high=MAX_BATCH)
         await self._driver.register()
         return await self._driver.run(_plans.enqueue_many(self._session, payloads, size))
@@ -88,25 +88,29 @@ class AsyncQueue:
     # Consumers
 
     async def claim(self, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0) -> Claimed:
-        """asyncio twin of `Queue.claim`."""
+        """Asyncio twin of `Queue.claim`."""
         return await self._driver.run(_plans.claim(self._session, _arguments.claim_request(count, lease, wait)))
 
     async def finish_and_claim(
         self, items: Items, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0
     ) -> Claimed:
-        """asyncio twin of `Queue.finish_and_claim`."""
-        return await self._driver.run(_plans.finish_and_claim(self._session, _arguments.listed(items), _arguments.claim_request(count, lease, wait)))
+        """Asyncio twin of `Queue.finish_and_claim`."""
+        return await self._driver.run(
+            _plans.finish_and_claim(
+                self._session, _arguments.listed(items), _arguments.claim_request(count, lease, wait)
+            )
+        )
 
     async def finish(self, items: Items) -> None:
-        """asyncio twin of `Queue.finish`."""
+        """Asyncio twin of `Queue.finish`."""
         self._raise_lost(await self._driver.run(_plans.in_batches(_commands.finish, _arguments.listed(items))))
 
     async def release(self, items: Items) -> None:
-        """asyncio twin of `Queue.release`."""
+        """Asyncio twin of `Queue.release`."""
         self._raise_lost(await self._driver.run(_plans.in_batches(_commands.release, _arguments.listed(items))))
 
     async def renew(self, items: Items, lease: Seconds = DEFAULT_LEASE) -> None:
-        """asyncio twin of `Queue.renew`."""
+        """Asyncio twin of `Queue.renew`."""
         length, asked_at, held = _arguments.lease_length(lease), time.monotonic(), _arguments.listed(items)
         lost = await self._driver.run(_plans.in_batches(lambda part: _commands.renew(part, length), held))
         _arguments.extend(held, lost, asked_at + length)
@@ -120,92 +124,97 @@ class AsyncQueue:
         retry_after: Seconds | None = None,
         dead: bool = False,
     ) -> list[Failed]:
-        """asyncio twin of `Queue.fail`."""
-        after = None if retry_after is None else _policy.seconds(retry_after, "retry_after", low=0, high=_policy.MAX_DELAY)
-        failures = [_commands.Failure(item, _arguments.error_text(error), after, dead) for item in _arguments.listed(items)]
+        """Asyncio twin of `Queue.fail`."""
+        after = (
+            None if retry_after is None else _policy.seconds(retry_after, "retry_after", low=0, high=_policy.MAX_DELAY)
+        )
+        failures = [
+            _commands.Failure(item, _arguments.error_text(error), after, dead) for item in _arguments.listed(items)
+        ]
         outcomes = await self._driver.run(_plans.fail(failures))
         self._raise_lost([item.id for item, outcome in outcomes if outcome is None])
         return [outcome for _, outcome in outcomes if outcome is not None]
 
     async def recover(self, limit: int = MAX_BATCH) -> Recovered:
-        """asyncio twin of `Queue.recover`."""
+        """Asyncio twin of `Queue.recover`."""
         return await self._driver.run(_plans.recover(_policy.whole(limit, "limit", low=1, high=1_000_000)))
 
     # Operators
 
     async def requeue(self, *ids: str) -> Moved:
-        """asyncio twin of `Queue.requeue`."""
+        """Asyncio twin of `Queue.requeue`."""
         return await self._driver.call(_commands.requeue(_arguments.checked_ids(ids)))
 
     async def redrive(self, limit: int = MAX_BATCH) -> int:
-        """asyncio twin of `Queue.redrive`."""
+        """Asyncio twin of `Queue.redrive`."""
         return await self._driver.run(_plans.redrive(_policy.whole(limit, "limit", low=1, high=100_000_000)))
 
     async def resolve(self, id: str | Sequence[str], decision: str) -> Moved:
-        """asyncio twin of `Queue.resolve`."""
+        """Asyncio twin of `Queue.resolve`."""
         ids = [id] if isinstance(id, str) else list(id)
         word = _policy.one_of(decision, "decision", ("finish", "requeue", "dead"))
         return await self._driver.call(_commands.resolve(_arguments.checked_ids(ids), word))
 
     async def cancel(self, *ids: str) -> Moved:
-        """asyncio twin of `Queue.cancel`."""
+        """Asyncio twin of `Queue.cancel`."""
         return await self._driver.call(_commands.cancel(_arguments.checked_ids(ids)))
 
     async def discard(self, *ids: str) -> Moved:
-        """asyncio twin of `Queue.discard`."""
+        """Asyncio twin of `Queue.discard`."""
         return await self._driver.call(_commands.discard(_arguments.checked_ids(ids)))
 
     async def purge(self, *states: ItemState | str) -> int:
-        """asyncio twin of `Queue.purge`."""
+        """Asyncio twin of `Queue.purge`."""
         return await self._driver.run(_plans.purge(_arguments.purgeable(states)))
 
     async def pause(self, *, claim: bool = True, enqueue: bool = False) -> None:
-        """asyncio twin of `Queue.pause`."""
+        """Asyncio twin of `Queue.pause`."""
         await self._driver.call(_commands.pause(claim=claim, enqueue=enqueue))
 
     async def resume(self) -> None:
-        """asyncio twin of `Queue.resume`."""
+        """Asyncio twin of `Queue.resume`."""
         await self._driver.call(_commands.resume())
 
     async def drain(self, timeout: Seconds = 60.0) -> Counts:
-        """asyncio twin of `Queue.drain`."""
+        """Asyncio twin of `Queue.drain`."""
         limit = _policy.seconds(timeout, "timeout", low=0, high=7 * 86400.0)
         return await self._driver.run(_plans.drain(self.name, limit))
 
     async def configure(self, **changes: Any) -> Settings:
-        """asyncio twin of `Queue.configure`."""
+        """Asyncio twin of `Queue.configure`."""
         command = _commands.configure(_policy.settings(changes))
         await self._driver.register()
         return await self._driver.call(command)
 
     async def adopt(self) -> None:
-        """asyncio twin of `Queue.adopt`."""
+        """Asyncio twin of `Queue.adopt`."""
         self._session.epoch = b""
 
     # Looking
 
     async def counts(self) -> Counts:
-        """asyncio twin of `Queue.counts`."""
+        """Asyncio twin of `Queue.counts`."""
         return (await self._driver.call(_commands.inspect()))[0]
 
     async def settings(self) -> Settings:
-        """asyncio twin of `Queue.settings`."""
+        """Asyncio twin of `Queue.settings`."""
         return (await self._driver.call(_commands.inspect()))[1]
 
     async def oldest_age(self, state: ItemState | str = ItemState.QUEUED) -> float | None:
-        """asyncio twin of `Queue.oldest_age`."""
+        """Asyncio twin of `Queue.oldest_age`."""
         return await self._driver.call(_commands.oldest(_arguments.live_state(state)))
 
     async def get(self, id: str) -> ItemInfo:
-        """asyncio twin of `Queue.get`."""
+        """Asyncio twin of `Queue.get`."""
         info = (await self._driver.call(_commands.get(self._session, [_ids.pack(_ids.check(id))])))[0]
         if info is None:
             raise ItemNotFound(self.name, id)
         return info
 
     async def scan(self, state: ItemState | str = ItemState.QUEUED, *, page: int = 100) -> AsyncIterator[ItemInfo]:
-        """asyncio twin of `Queue.scan`."""
-        wanted, size = ItemState(_policy.one_of(state, "state", list(ItemState))), _policy.whole(page, "page", low=1, high=1000)
+        """Asyncio twin of `Queue.scan`."""
+        wanted = ItemState(_policy.one_of(state, "state", list(ItemState)))
+        size = _policy.whole(page, "page", low=1, high=1000)
         cursor, more = b"", True
         while more:
             infos, cursor = await self._driver.run(_plans.scan_page(self._session, wanted, cursor, size))
@@ -214,7 +223,7 @@ class AsyncQueue:
             more = cursor != b""
 
     async def peek(self, count: int = 1) -> list[ItemInfo]:
-        """asyncio twin of `Queue.peek`."""
+        """Asyncio twin of `Queue.peek`."""
         size = _policy.whole(count, "count", low=1, high=1000)
         return (await self._driver.run(_plans.scan_page(self._session, ItemState.QUEUED, b"", size)))[0]
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -88,7 +89,7 @@ class Worker:
         self._counts = {"finished": 0, "failed": 0, "released": 0, "lost": 0}
 
     def stop(self) -> None:
-        """Asks the worker to stop: no further claim, running handlers end, what was not started goes back. Any thread."""
+        """Asks the worker to stop: no further claim, running handlers end, the rest goes back. From any thread."""
         self._stop.set()
 
     def run(self, *, signals: bool = True) -> WorkerReport:
@@ -168,7 +169,7 @@ class Worker:
         if finished:
             self._counts["finished"] += self._settle_by(self.queue.finish, finished)
         for item, error in failed:
-            self._counts["failed"] += self._settle_by(lambda items, why=error: self.queue.fail(items, why), [item])
+            self._counts["failed"] += self._settle_by(partial(self.queue.fail, error=error), [item])
         if unstarted:
             self._counts["released"] += self._settle_by(self.queue.release, unstarted)
 
@@ -192,7 +193,7 @@ class Worker:
             log.warning("%s", error)
         except Unavailable as error:
             lost = len(items)
-            log.error("queue %s: %d items are handled again: %s", self.queue.name, lost, error)
+            log.warning("queue %s: %d items are handled again: %s", self.queue.name, lost, error)
         finally:
             with self._lock:
                 for item in items:

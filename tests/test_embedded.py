@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import redis
 from servers import missing, server_binary, start_server, wait_until
 
-from reliq import _server_files, embedded
+from reliq import _lifeline, _server_files, embedded
 from reliq._server_files import socket_folder
 from reliq.embedded import Server, bundled_server, find_server, shared_server
 from reliq.errors import InvalidURL, ServerError, ServerNotFound
@@ -228,6 +229,7 @@ def test_odd_and_long_directories(tmp_path: Path) -> None:
         with Server(directory, append_only=True) as server:
             assert answers(server.socket_url)
         assert (directory / "data" / "appendonlydir").is_dir()
+    shutil.rmtree(socket_folder(long))
 
 
 def test_malloc_setting_unless_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +239,16 @@ def test_malloc_setting_unless_the_user_has_one(monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setenv("GLIBC_TUNABLES", theirs)
         with Server() as server:
             assert b"GLIBC_TUNABLES=" + expected in Path(f"/proc/{server.pid}/environ").read_bytes()
+
+
+def test_a_directory_that_can_not_hold_a_lifeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(path: object, mode: int) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr("os.mkfifo", refuse)
+    with pytest.raises(ServerError, match="can't watch over"):
+        Server(tmp_path).start()
+    assert not _lifeline.is_locked(tmp_path)
 
 
 # Its end
@@ -296,14 +308,13 @@ def test_a_forked_child_can_not_stop_its_parents_server(fresh_server: Server) ->
 
 
 FORKING = """
-    import os, signal, sys, time
-    from reliq.embedded import Server, shared_server
+    import os, signal, sys
+    from reliq.embedded import shared_server
     url = shared_server("embedded://")
     if os.fork() == 0:
         assert shared_server("embedded://") == url  # the parent's, while that lives
         print(os.getpid(), url[len("unix://"):], flush=True)
-        while os.getppid() == int(sys.argv[1] if len(sys.argv) > 1 else os.getppid()):
-            time.sleep(0.01)
+        signal.pause()
     else:
         sys.stdin.read()
 """
