@@ -1,5 +1,6 @@
 """reliq: a reliable FIFO queue in Redis or Valkey."""
 
+import logging as _logging
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
@@ -42,6 +43,8 @@ from reliq.item import Settings as Settings
 from reliq.queue import Queue as Queue
 from reliq.queue_async import AsyncQueue as AsyncQueue
 from reliq.worker import Worker as Worker
+
+_logging.getLogger("reliq").addHandler(_logging.NullHandler())  # what is shown is the application's decision
 
 try:
     __version__ = _version("reliq-queue")

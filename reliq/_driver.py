@@ -17,6 +17,7 @@ from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
 from reliq._policy import Retry, ScriptMissing
+from reliq.connect import Connector
 from reliq.errors import ReliqError
 
 T = TypeVar("T")
@@ -30,10 +31,10 @@ class Driver:
     nobody waits for must not be read by the next one.
     """
 
-    def __init__(self, pool: Any, session: Session, timeout: float) -> None:
+    def __init__(self, connector: Connector[Any], session: Session, timeout: float) -> None:
         self.session = session
         self.timeout = timeout
-        self._pool = pool
+        self._connector = connector
         self._idle: deque[Any] = deque()
         self._pid = os.getpid()
         self._registered = False
@@ -179,7 +180,7 @@ class Driver:
         return self._connect()
 
     def _connect(self) -> Any:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._connector.make()
         try:
             connection.connect()
             self._check(connection)

@@ -17,6 +17,7 @@ from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
 from reliq._policy import Retry, ScriptMissing
+from reliq.connect import Connector
 from reliq.errors import ReliqError
 
 T = TypeVar("T")
@@ -31,10 +32,10 @@ class AsyncDriver:
     cancelled task's included: an answer that nobody waits for must not be read by the next one.
     """
 
-    def __init__(self, pool: Any, session: Session, timeout: float) -> None:
+    def __init__(self, connector: Connector[Any], session: Session, timeout: float) -> None:
         self.session = session
         self.timeout = timeout
-        self._pool = pool
+        self._connector = connector
         self._idle: deque[Any] = deque()
         self._home: tuple[int, int] | None = None
         self._registered = False
@@ -181,7 +182,7 @@ class AsyncDriver:
         return await self._connect()
 
     async def _connect(self) -> Any:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._connector.make()
         try:
             await connection.connect()
             await self._check(connection)

@@ -6,7 +6,7 @@ Its retries are switched off: they repeat a write without saying so, and know no
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -44,26 +44,59 @@ _UNWANTED = {
 _NO_LIMIT = 2**31
 
 
-def pool(url: str | None, client: object) -> redis.ConnectionPool:
-    """A pool that makes connections for the sync driver.
+class Connector(Generic[P]):
+    """Makes connections, each to where the server is at that moment.
+
+    Args:
+        kind: redis-py's pool, sync or asyncio: it knows how to read a URL. Its connections are made, not pooled.
+        wanted: the client class that `client` has to be of.
+        retry: redis-py's policy that never tries again.
+        url: see SCHEMES; or None and a client.
 
     Raises:
         InvalidURL, InvalidArgument.
     """
-    if client is not None:
-        return _pool_like(client, redis.Redis, redis.ConnectionPool, Retry(NoBackoff(), 0))
-    return _from_url(redis.ConnectionPool, plain_url(url), Retry(NoBackoff(), 0))
+
+    def __init__(self, kind: type[P], wanted: type[Any], retry: Any, url: str | None, client: object) -> None:
+        self._kind: type[P] = kind
+        self._retry = retry
+        self._url = "" if client is not None else check_url(url)
+        self._plain = ""
+        self._pool: P
+        if client is not None:
+            self._pool = _pool_like(client, wanted, kind, retry)
+        else:
+            self._resolve()
+
+    def make(self) -> Any:
+        """A connection that is not open yet.
+
+        Raises:
+            ServerError: the server of an `embedded://` URL does not start.
+        """
+        if self._url:
+            self._resolve()
+        return self._pool.connection_class(**self._pool.connection_kwargs)
+
+    def _resolve(self) -> None:
+        """Asks where the server is. An embedded server that died is started again here."""
+        plain = plain_url(self._url)
+        if plain != self._plain:
+            self._pool, self._plain = _from_url(self._kind, plain, self._retry), plain
 
 
-def async_pool(url: str | None, client: object) -> redis.asyncio.ConnectionPool:
-    """The same for the asyncio driver."""
-    if client is not None:
-        return _pool_like(client, redis.asyncio.Redis, redis.asyncio.ConnectionPool, AsyncRetry(NoBackoff(), 0))
-    return _from_url(redis.asyncio.ConnectionPool, plain_url(url), AsyncRetry(NoBackoff(), 0))
+def connector(url: str | None, client: object) -> Connector[redis.ConnectionPool]:
+    """For the sync driver."""
+    return Connector(redis.ConnectionPool, redis.Redis, Retry(NoBackoff(), 0), url, client)
 
 
-def plain_url(url: str | None) -> str:
-    """A URL that redis-py understands: `embedded://` becomes the socket of a server that runs.
+def async_connector(url: str | None, client: object) -> Connector[redis.asyncio.ConnectionPool]:
+    """For the asyncio driver."""
+    return Connector(redis.asyncio.ConnectionPool, redis.asyncio.Redis, AsyncRetry(NoBackoff(), 0), url, client)
+
+
+def check_url(url: str | None) -> str:
+    """Returns a URL that can be used.
 
     Raises:
         InvalidURL: it can't be parsed, or has another scheme.
@@ -74,14 +107,19 @@ def plain_url(url: str | None) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises where the port is not a number
     except ValueError as error:
-        raise InvalidURL(f"{mask(url)} can't be parsed: {error}") from None
+        raise InvalidURL(f"{mask(url)} can't be parsed: {mask(str(error))}") from None
     if parts.scheme not in SCHEMES:
         raise InvalidURL(f"{mask(url)} has none of the schemes {', '.join(s + '://' for s in SCHEMES)}")
-    if parts.scheme == "embedded":
-        from reliq import embedded  # noqa: PLC0415  most users never start a server
-
-        return embedded.shared_server(url)
     return url
+
+
+def plain_url(url: str) -> str:
+    """A URL that redis-py understands: `embedded://` becomes the socket of a server that runs."""
+    if not url.startswith("embedded:"):
+        return url
+    from reliq import embedded  # noqa: PLC0415  most users never start a server
+
+    return embedded.shared_server(url)
 
 
 def mask(url: str) -> str:

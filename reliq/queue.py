@@ -64,8 +64,8 @@ class Queue:
     ) -> None:
         self.name = check_name(name)
         self._session = Session(name, codecs=codecs, max_payload=max_payload)
-        pool = connect.pool(url or os.environ.get("RELIQ_URL"), client)
-        self._driver = Driver(pool, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        connector = connect.connector(url or os.environ.get("RELIQ_URL"), client)
+        self._driver = Driver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
 
     def __enter__(self) -> Self:
         return self

@@ -47,8 +47,8 @@ class AsyncQueue:
     ) -> None:
         self.name = check_name(name)
         self._session = Session(name, codecs=codecs, max_payload=max_payload)
-        pool = connect.async_pool(url or os.environ.get("RELIQ_URL"), client)
-        self._driver = AsyncDriver(pool, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        connector = connect.async_connector(url or os.environ.get("RELIQ_URL"), client)
+        self._driver = AsyncDriver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
 
     async def __aenter__(self) -> Self:
         return self
