@@ -43,27 +43,25 @@ class Codec(Protocol):
     def decode(self, data: bytes, *, queue: str, item_id: str) -> bytes: ...
 
 
-def encode(
+def encode_long(
     payload: Any,
     *,
     queue: str,
     item_id: str,
-    headers: Mapping[str, str] | None = None,
-    codecs: Sequence[Codec] = (),
-    limit: int = MAX_PAYLOAD,
+    headers: Mapping[str, str],
+    codecs: Sequence[Codec],
+    limit: int,
 ) -> bytes:
-    """The body for a payload.
+    """The long form of a body: with headers, or with codecs that the payload goes through in their order.
 
     Raises:
-        PayloadError: a part of it can't be carried, a codec failed, or what is to be stored is over `limit` bytes.
+        PayloadError: a part of it can't be carried, or what is to be stored is over `limit` bytes.
     """
     data = pack_payload(payload)
-    if not headers and not codecs:
-        return _sized(data, limit)
     for codec in codecs:
-        data = _encoded(codec, data, queue, item_id)
-    _sized(data, limit)
-    return _LONG_BYTE + _pack([_checked_headers(headers or {}), [codec.name for codec in codecs], data])
+        data = codec.encode(data, queue=queue, item_id=item_id)
+    sized(data, limit)
+    return _LONG_BYTE + _pack([_checked_headers(headers), [codec.name for codec in codecs], data])
 
 
 def decode(body: bytes, *, queue: str, item_id: str, codecs: Mapping[str, Codec]) -> tuple[Any, dict[str, str]]:
@@ -139,7 +137,8 @@ def _pack(value: Any) -> bytes:
     return packed
 
 
-def _sized(data: bytes, limit: int) -> bytes:
+def sized(data: bytes, limit: int) -> bytes:
+    """Returns the data where it is within the limit."""
     if len(data) > limit:
         raise PayloadError(
             f"the payload takes {len(data)} bytes, the limit is {limit}: store it elsewhere, send its name"

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from reliq import _codec, _ids, _scripts
 from reliq._codec import Codec
@@ -52,6 +52,23 @@ class Session:
         self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
         self.head = lru_cache(maxsize=None)(self._head)
 
+    def encode(self, payload: Any, key: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+        """The body of an item as it is stored.
+
+        Raises:
+            PayloadError: a part of the payload can't be carried, or it is too large.
+        """
+        if not headers and not self.codecs:
+            return _codec.sized(_codec.pack_payload(payload), self.max_payload)
+        return _codec.encode_long(
+            payload,
+            queue=self.queue,
+            item_id=_ids.unpack(key),
+            headers=headers or {},
+            codecs=self.codecs,
+            limit=self.max_payload,
+        )
+
     def _head(self, script: Script) -> Wire:
         return ("EVALSHA", script.sha, len(script.keys), *self.keys.of(script.keys))
 
@@ -65,8 +82,7 @@ class Session:
         return command.decode(reply)
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """An item that is ready to be sent."""
 
     key: bytes
@@ -76,25 +92,24 @@ class Body:
 
 def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
     """Adds items. Of two with the same id in one call the first counts."""
-    unique = list({body.key: body for body in reversed(bodies)}.values())[::-1]
-    args: list[bytes | str | int] = ["2"]
-    if any(body.due for body in unique):
-        args[0] = "3"
-        for body in unique:
-            args += (body.key, body.body, body.due)
-    else:
-        for body in unique:
-            args += (body.key, body.body)
+    unique = {body.key: body for body in reversed(bodies)}
+    sent = bodies if len(unique) == len(bodies) else list(unique.values())[::-1]
+    stride = 3 if any(body.due for body in sent) else 2
+    args: list[bytes | str | int] = [stride]
+    for body in sent:
+        args += body[:stride]
 
     def decode(reply: Reply) -> list[Enqueued]:
-        there = {unique[i].key for i in reply[2]}
+        there = {sent[i].key for i in reply[2]}
+        if not there and sent is bodies:
+            return [Enqueued(_ids.unpack(body.key), True) for body in bodies]
         results = []
         for body in bodies:
             results.append(Enqueued(_ids.unpack(body.key), body.key not in there))
             there.add(body.key)
         return results
 
-    return Command(_scripts.load("enqueue"), args, decode, [body.key for body in unique])
+    return Command(_scripts.load("enqueue"), args, decode, [body.key for body in sent])
 
 
 @dataclass(frozen=True, slots=True)

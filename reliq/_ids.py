@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
 
 from reliq.errors import InvalidArgument
 
@@ -33,6 +34,15 @@ def new_keys(count: int) -> list[bytes]:
         tail = bytes((noise[8 * i] & 0x3F | 0x80,)) + noise[8 * i + 1 : 8 * i + 8]
         keys.append(head.to_bytes(8, "big") + tail)
     return keys
+
+
+def stream_of_keys(block: int = 100) -> Iterator[bytes]:
+    """New ids without end, made in blocks: one at a time the system call for the noise costs more than the id.
+
+    For one call of one thread. A stream that a forked child shared with its parent would give both the same ids.
+    """
+    while True:
+        yield from new_keys(block)
 
 
 def new_receipt() -> bytes:

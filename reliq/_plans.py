@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from reliq import _codec, _commands, _ids, _policy
+from reliq import _commands, _ids, _policy
 from reliq._commands import Body, ClaimReply, Command, Session
 from reliq._policy import Applied, Retry
 from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, ReliqError, Unavailable
@@ -86,10 +86,11 @@ def enqueue_many(session: Session, entries: Iterable[Any], batch: int) -> Plan[l
 
 
 def _batches(session: Session, entries: Iterable[Any], batch: int) -> Iterator[list[Body]]:
+    fresh = _ids.stream_of_keys()
     bodies: list[Body] = []
     size = 0
     for number, entry in enumerate(entries):
-        body = _numbered(session, entry, number)
+        body = _numbered(session, entry, number, fresh)
         if bodies and (len(bodies) >= batch or size + len(body.body) > _policy.MAX_BATCH_BYTES):
             yield bodies
             bodies, size = [], 0
@@ -99,29 +100,24 @@ def _batches(session: Session, entries: Iterable[Any], batch: int) -> Iterator[l
         yield bodies
 
 
-def _numbered(session: Session, entry: Any, number: int) -> Body:
+def _numbered(session: Session, entry: Any, number: int, fresh: Iterator[bytes]) -> Body:
     try:
-        return body_of(session, entry if isinstance(entry, New) else New(entry))
+        if isinstance(entry, New):
+            return body_of(session, entry, fresh)
+        key = next(fresh)
+        return Body(key, session.encode(entry, key))
     except PayloadError as error:
         raise PayloadError(f"item {number}: {error}", path=error.path) from error
 
 
-def body_of(session: Session, new: New) -> Body:
-    """Encodes an item to enqueue.
+def body_of(session: Session, new: New, fresh: Iterator[bytes]) -> Body:
+    """Encodes an item to enqueue; its id comes from `fresh` where it has none.
 
     Raises:
         InvalidArgument: its payload, id or time can't be used.
     """
-    key = _ids.new_keys(1)[0] if new.id is None else _ids.pack(_ids.check(new.id))
-    body = _codec.encode(
-        new.payload,
-        queue=session.queue,
-        item_id=_ids.unpack(key) if session.codecs else "",
-        headers=new.headers,
-        codecs=session.codecs,
-        limit=session.max_payload,
-    )
-    return Body(key, body, _due(new))
+    key = next(fresh) if new.id is None else _ids.pack(_ids.check(new.id))
+    return Body(key, session.encode(new.payload, key, new.headers), _due(new))
 
 
 def _due(new: New) -> str:
@@ -162,6 +158,7 @@ def _receipt(session: Session) -> Iterator[bytes]:
 def claim(session: Session, request: ClaimRequest, *, clock: Clock = time.monotonic) -> Plan[Claimed]:
     """Claims, and where there is nothing waits for `wait` seconds until there is. Sets undecodable items aside."""
     until = clock() + request.wait
+    unreadable: tuple[str, ...] = ()
     while True:
         wait = min(until - clock(), _policy.BLOCK)
         with _receipt(session) as receipt:
@@ -175,6 +172,7 @@ def claim(session: Session, request: ClaimRequest, *, clock: Clock = time.monoto
                 wait_ms=round(max(wait, 0) * 1000),
             )
         yield from set_aside(reply)
+        unreadable = reply.items.unreadable = unreadable + reply.items.unreadable
         if reply.items or (wait <= 0 and not reply.more and not reply.broken):
             return reply.items
         if wait > 0 and not reply.more and not reply.broken:
@@ -195,6 +193,7 @@ def finish_and_claim(
         return reply.items
     claimed = yield from claim(session, request, clock=clock)
     claimed.lost = reply.items.lost
+    claimed.unreadable = reply.items.unreadable + claimed.unreadable
     return claimed
 
 

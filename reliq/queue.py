@@ -113,7 +113,7 @@ class Queue:
 
         If the caller dies in this call, the item was added whole or not at all.
         """
-        body = _plans.body_of(self._session, New(payload, id, delay, at, headers))
+        body = _plans.body_of(self._session, New(payload, id, delay, at, headers), iter(_ids.new_keys(1)))
         self._driver.register()
         return self._driver.call(_commands.enqueue([body]))[0]
 

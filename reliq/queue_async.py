@@ -75,7 +75,7 @@ class AsyncQueue:
         headers: Mapping[str, str] | None = None,
     ) -> Enqueued:
         """Asyncio twin of `Queue.enqueue`."""
-        body = _plans.body_of(self._session, New(payload, id, delay, at, headers))
+        body = _plans.body_of(self._session, New(payload, id, delay, at, headers), iter(_ids.new_keys(1)))
         await self._driver.register()
         return (await self._driver.call(_commands.enqueue([body])))[0]
 
