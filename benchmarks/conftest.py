@@ -37,7 +37,7 @@ class Sizes:
 
 
 SMOKE = Sizes(rounds=1, batches=2, backlog=500, calls=5, memory=(2000,), small=500, large=1000)
-USUAL = Sizes(rounds=11, batches=40, backlog=100_000, calls=1000, memory=(200_000,), small=1000, large=100_000)
+USUAL = Sizes(rounds=11, batches=100, backlog=100_000, calls=1000, memory=(200_000,), small=1000, large=100_000)
 FULL = Sizes(
     rounds=21, batches=100, backlog=100_000, calls=3000, memory=(200_000, 1_000_000), small=1000, large=1_000_000
 )

@@ -95,7 +95,7 @@ class Contest:
 
     def run(self, benchmark: BenchmarkFixture, rounds: int) -> None:
         """Rivals and reliq in turns. What pytest-benchmark shows as its own times are reliq's turns, as a whole."""
-        benchmark.pedantic(lambda: self.turn(OURS), setup=self._rivals, rounds=rounds, iterations=1)
+        in_rounds(benchmark, lambda: self.turn(OURS), before=self._rivals, rounds=rounds)
 
     def _rivals(self) -> None:
         for name in self.ways:
@@ -115,6 +115,13 @@ class Contest:
         ratios = [a / b for a, b in pairs if a and b] or [float("nan")]  # a few calls can take no CPU that is seen
         label = f"{what}, {rival} by reliq" if times else f"{what}, reliq by {rival}"
         return compared(case, label, statistics.median(ours), statistics.median(theirs), ratios, target)
+
+
+def in_rounds(
+    benchmark: BenchmarkFixture, turn: Callable[[], object], *, rounds: int, before: Callable[[], None] | None = None
+) -> None:
+    """Has pytest-benchmark time `turn` so many times, once where it is disabled. `before` is not in that time."""
+    benchmark.pedantic(turn, setup=before, rounds=rounds, iterations=1)  # type: ignore[no-untyped-call]  # theirs
 
 
 def compared(case: str, what: str, ours: float, theirs: float, ratios: list[float], target: str = "") -> Row:

@@ -12,9 +12,8 @@ import hiredis
 import msgpack
 import redis
 
-from reliq import _commands, _plans
-from reliq._commands import Command, Session
-from reliq.item import New
+from reliq import _commands, _ids
+from reliq._commands import Body, Command, Session
 
 TEXT = "x" * 98  # 100 bytes in msgpack
 Wire = tuple[bytes | str | int, ...]
@@ -35,7 +34,7 @@ class Streams:
         pipeline.execute()
 
     def claim(self, count: int) -> list[tuple[bytes, Any]]:
-        reply = self.client.xreadgroup("g", self.consumer, {self.key: ">"}, count=count)
+        reply: Any = self.client.xreadgroup("g", self.consumer, {self.key: ">"}, count=count)
         entries = reply[0][1] if reply else []
         return [(entry_id, msgpack.unpackb(fields[b"p"])) for entry_id, fields in entries]
 
@@ -62,7 +61,7 @@ class BareSocket:
         self._reader = hiredis.Reader()
 
     def call(self, *words: bytes | str | int) -> Any:
-        self._socket.sendall(hiredis.pack_command(words))
+        self._socket.sendall(packed(words))
         while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(65536))
         return reply
@@ -96,11 +95,16 @@ class BareProtocol(asyncio.Protocol):
 
     async def call(self, *words: bytes | str | int) -> Any:
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(hiredis.pack_command(words))
+        self._transport.write(packed(words))
         return await self._answer
 
     def close(self) -> None:
         self._transport.close()
+
+
+def packed(words: Wire) -> bytes:
+    data: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # declared for tuples of one part
+    return data
 
 
 def connected(url: str) -> socket.socket:
@@ -119,7 +123,8 @@ def enqueues(url: str, name: str, count: int) -> tuple[Command[Any], list[Wire]]
     the server has. Returns one of the commands, and all of them as words.
     """
     session = Session(name)
-    commands = [_commands.enqueue([_plans.body_of(session, New(TEXT))]) for _ in range(count + 1)]
+    record = msgpack.packb(TEXT)
+    commands = [_commands.enqueue([Body(key, record)]) for key in _ids.new_keys(count + 1)]
     first, plain = commands.pop(), BareSocket(url)
     plain.call("SCRIPT", "LOAD", first.script.source)
     session.accept(first, plain.call(*session.wire(first)))  # the epoch is known from here on

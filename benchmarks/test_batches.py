@@ -25,7 +25,7 @@ RIVAL = "streams"
 
 
 @pytest.fixture
-def queue(server: Server, client: redis.Redis) -> Iterator[Queue]:
+def queue(server: Server) -> Iterator[Queue]:
     with Queue("ours", server.socket_url) as ours:
         yield ours
 
@@ -56,7 +56,7 @@ class Loop:
         self.held = self.queue.finish_and_claim(self.held, BATCH)
 
 
-FORMS = {"claim, finish": Separate, "finish_and_claim": Loop}
+FORMS: dict[str, Callable[[Queue], Callable[[], None]]] = {"claim, finish": Separate, "finish_and_claim": Loop}
 
 
 def repeated(batches: int, *steps: Callable[[], object]) -> Work:
@@ -87,7 +87,14 @@ def reported(contest: Contest, case: str, benchmark: BenchmarkFixture, report: R
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("known", ["few", "many"])
 def test_steady_state(
-    form: str, known: str, queue: Queue, streams: Streams, meter: Meter, sizes: Sizes, benchmark: BenchmarkFixture, report: Report
+    form: str,
+    known: str,
+    queue: Queue,
+    streams: Streams,
+    meter: Meter,
+    sizes: Sizes,
+    benchmark: BenchmarkFixture,
+    report: Report,
 ) -> None:
     """Items come and go at the same rate, with 1,000 waiting. `many`: as many ended ids are known as the queue may
     remember, so that each batch also forgets the oldest ones, as in a queue that has run for an hour.
@@ -95,7 +102,13 @@ def test_steady_state(
     if known == "many":
         queue.configure(finished_count=STANDING * BATCH)
     take = FORMS[form](queue)
-    ours, theirs = lambda: queue.enqueue_many(PAYLOADS, batch=BATCH), lambda: streams.enqueue(PAYLOADS)
+
+    def ours() -> None:
+        queue.enqueue_many(PAYLOADS, batch=BATCH)
+
+    def theirs() -> None:
+        streams.enqueue(PAYLOADS)
+
     for _ in range(STANDING):
         ours()
         theirs()

@@ -1,14 +1,14 @@
--- needs: claim_id count lease_ms, and meta items queued claims leases attempts errors dead finished_order
+-- needs: claim_id count lease_ms meta items queued claims leases attempts errors dead finished_order
 -- uses: _stamp _ids _history _lease _end
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
 
-local function claim_writable()
-  writable(meta, 'hash', 'HSET', 'HINCRBY')
-  writable(claims, 'hash', 'HSET')
-  writable(leases, 'zset', 'ZADD')
-  writable(queued, 'list', 'LTRIM')
-  writable(attempts, 'hash', 'HSET')
+-- Asks for what a claim writes. All keys but the histories are read before.
+local function may_claim()
+  permitted('HSET', meta)
+  permitted('HSET', claims)
+  permitted('ZADD', leases)
+  permitted('LTRIM', queued)
 end
 
 -- What an earlier call with this claim id took and still holds, in its order.
@@ -61,8 +61,6 @@ end
 
 -- Items whose record is missing or cut off are not dropped in silence: they go to the dead, where people look.
 local function bury_broken(ids, now)
-  writable(dead, 'zset', 'ZADD')
-  writable(errors, 'hash', 'HSET')
   local buried, reasons = {}, {}
   for i, id in ipairs(ids) do
     buried[i * 2 - 1], buried[i * 2] = whole(math.floor(now / 1000)), id
@@ -72,11 +70,10 @@ local function bury_broken(ids, now)
   call('HSET', errors, unpack(reasons))
 end
 
--- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
 local function hold_items(ids, deadline)
   call('ZADD', leases, deadline, claim_id)
   call('HSET', claims, claim_id, pack_ids(ids))
-  call('HINCRBY', meta, 'in_progress', whole(#ids))
+  add('in_progress', #ids)
 end
 
 local function histories_of(ids)
@@ -88,10 +85,9 @@ end
 
 -- A cancelled item is forgotten no sooner than its place is gone, so that its id is never in the queue twice.
 local function drop_cancelled(ids, now)
-  end_writable()
   end_items(ids, 'r', '', now)
-  call('HINCRBY', meta, 'cancelled_places', whole(-#ids))
-  remember(#ids, now)
+  add('cancelled_places', -#ids)
+  forget(now)
 end
 
 -- Returns ids, records, histories, and whether the search ended at its bound.
@@ -99,7 +95,7 @@ local function claim_items(now)
   local deadline = whole(math.floor(now / 1000) + tonumber(lease_ms))
   local ids, records = claimed_before()
   if #ids > 0 then
-    writable(leases, 'zset', 'ZADD')
+    permitted('ZADD', leases)
     call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
     return ids, records, histories_of(ids), false
   end
@@ -108,18 +104,28 @@ local function claim_items(now)
   if used == 0 then
     return ids, records, {}, false
   end
-  claim_writable()
+  may_claim()
+  local histories = histories_of(ids)
+  if #cancelled > 0 then
+    may_end_items()
+  end
+  if #broken > 0 then
+    permitted('ZADD', dead)
+    typed(dead, 'zset')
+    typed(errors, 'hash')
+  end
   if #cancelled > 0 then
     drop_cancelled(cancelled, now)
   end
   if #broken > 0 then
     bury_broken(broken, now)
   end
-  local histories = histories_of(ids)
+  -- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
   if #ids > 0 then
     hold_items(ids, deadline)
     note_claimed(ids, records, histories)
   end
   call('LTRIM', queued, whole(used), '-1')
+  save()
   return ids, records, histories, more
 end

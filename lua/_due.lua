@@ -4,8 +4,9 @@
 local function queue_due(now)
   local due = call('ZRANGE', scheduled, '-inf', whole(math.floor(now / 1000)), 'BYSCORE', 'LIMIT', '0', PAGE)
   if #due > 0 then
-    writable(queued, 'list', 'RPUSH')
-    writable(scheduled, 'zset', 'ZREM')
+    permitted('RPUSH', queued)
+    permitted('ZREM', scheduled)
+    typed(queued, 'list')
     call('RPUSH', queued, unpack(due))
     call('ZREM', scheduled, unpack(due))
   end

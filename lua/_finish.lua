@@ -10,9 +10,13 @@ end
 -- Finishes runs of items, ARGV[from...] = receipt, number of ids, ids, receipt, ... up to ARGV[to].
 -- Returns the indexes (from 0) of what is not held under its receipt.
 local function finish_runs(from, to, now)
-  leases_writable()
-  end_writable()
-  local lost, done, base = {}, 0, 0
+  if from > to then
+    return {}
+  end
+  may_end_items()
+  may_keep_claims()
+  typed(leases, 'zset')
+  local lost, base, done = {}, 0, 0
   while from < to do
     local receipt, size = ARGV[from], tonumber(ARGV[from + 1])
     local ids = { unpack(ARGV, from + 2, from + 1 + size) }
@@ -31,8 +35,9 @@ local function finish_runs(from, to, now)
     from = from + 2 + size
   end
   if done > 0 then
-    call('HINCRBY', meta, 'finished', whole(done))
-    remember(done, now)
+    add('finished', done)
+    forget(now)
+    save()
   end
   return lost
 end

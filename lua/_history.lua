@@ -1,4 +1,4 @@
--- needs: meta attempts
+-- needs: attempts
 -- uses: _stamp
 -- What an item went through is kept only for items that came back to the queue at least once, in `attempts`:
 -- 'place claims failures expiries receipt'. The place is 'q' while it is queued again and 'p' while it is in progress
@@ -38,10 +38,9 @@ local function out_of_order(scores_and_ids)
 end
 
 -- The stamp of the last item without history among those claimed. A damaged record's stamp is none that was given out,
--- or one that was passed before, and does not count.
+-- or one that was passed before, and does not count. Asks for the fields claimed_stamp and stamp.
 local function last_in_order(ids, records, histories)
-  local found = call('HMGET', meta, 'claimed_stamp', 'stamp')
-  local passed, given_out = tonumber(found[1]) or -1, tonumber(found[2]) or math.huge
+  local passed, given_out = number_of('claimed_stamp', -1), number_of('stamp', math.huge)
   for i = #ids, 1, -1 do
     local stamp = not histories[i] and read_stamp(records[i])
     if stamp and stamp > passed and stamp <= given_out then
@@ -64,6 +63,6 @@ local function note_claimed(ids, records, histories)
   end
   local stamp = last_in_order(ids, records, histories)
   if stamp then
-    call('HSET', meta, 'claimed_stamp', whole(stamp))
+    change('claimed_stamp', stamp)
   end
 end

@@ -3,10 +3,12 @@
 -- A claim is one lease over the items that it took. `claims` has the packed ids that it still holds: an item is in
 -- progress exactly when it stands in a claim, and the claim's id is its receipt. `leases` has the claim's deadline.
 
-local function leases_writable()
-  writable(meta, 'hash', 'HINCRBY')
-  writable(claims, 'hash', 'HSET', 'HDEL')
-  writable(leases, 'zset', 'ZREM')
+-- Asks for what keep_claim writes. `claims` is read before that.
+local function may_keep_claims()
+  permitted('HSET', meta)
+  permitted('HSET', claims)
+  permitted('HDEL', claims)
+  permitted('ZREM', leases)
 end
 
 -- Takes a few ids out of packed UUIDs without reading all of these: a thread that settles one item of a thousand
@@ -63,7 +65,5 @@ local function keep_claim(receipt, left, settled)
     call('HDEL', claims, receipt)
     call('ZREM', leases, receipt)
   end
-  if settled > 0 then
-    call('HINCRBY', meta, 'in_progress', whole(-settled))
-  end
+  add('in_progress', -settled)
 end

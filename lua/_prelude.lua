@@ -1,4 +1,4 @@
--- Part of every script: the guard at the door, the clock, and the checks that run before the first write.
+-- Part of every script: the door, the clock, the counters, and the checks that run before the first write.
 -- A script binds its keys and arguments first; what stands here refers to those names (`meta`, `epoch`, `now_ms`).
 
 local call = redis.call
@@ -24,28 +24,35 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
--- A script never rolls back, so a key of a wrong type or a revoked right must be found before the first write.
-local function writable(key, kind, command, second_command)
+-- A script never rolls back. What could stop it between two writes is looked for before the first one: a right that was
+-- revoked, asked for here, and a key of a wrong type. Keys that a script reads before it writes need no look at their
+-- type: reading fails first.
+local function permitted(command, key)
+  if not redis.acl_check_cmd(command, key, '0', '0') then
+    refuse('NO_RIGHT', command .. ' on ' .. key)
+  end
+end
+
+local function typed(key, kind)
   local found = call('TYPE', key).ok
   if found ~= kind and found ~= 'none' then
     refuse('WRONG_TYPE', key .. ' holds a ' .. found .. ' where reliq keeps a ' .. kind)
   end
-  if not redis.acl_check_cmd(command, key, '0', '0') then
-    refuse('NO_RIGHT', command .. ' on ' .. key)
-  end
-  if second_command and not redis.acl_check_cmd(second_command, key, '0', '0') then
-    refuse('NO_RIGHT', second_command .. ' on ' .. key)
-  end
 end
 
--- Looks at the layout, epoch and state that HMGET meta brought, and refuses what this client must not touch. Reading
--- is allowed while the queue is rebuilt. Returns the queue's epoch, or '' where there is no such queue yet.
-local function admit(found, reading)
+-- meta is read once, at the door, and written once, at the end: a command costs a script as much as ten items do.
+local known = '' -- the queue's epoch, '' where there is no such queue yet
+local field = {} -- what meta has, by name
+local changes = {} -- name, value, name, value ... as HSET takes them
+
+-- Reads meta and refuses what this client must not touch. Reading is allowed while the queue is rebuilt.
+local function enter(names, reading)
+  local found = call('HMGET', meta, 'layout', 'epoch', 'state', unpack(names))
   if not found[1] then
     if epoch ~= '' then
       refuse('STATE_LOST', epoch)
     end
-    return ''
+    return
   end
   if found[1] ~= LAYOUT then
     refuse('UNKNOWN_LAYOUT', found[1])
@@ -56,12 +63,36 @@ local function admit(found, reading)
   if found[3] ~= 'ready' and not reading then
     refuse('REBUILDING', found[2])
   end
-  return found[2]
+  known = found[2]
+  for i = 1, #names do
+    field[names[i]] = found[i + 3] or nil
+  end
+end
+
+local function number_of(name, default)
+  return tonumber(field[name]) or default or 0
+end
+
+local function change(name, value)
+  field[name] = value
+  changes[#changes + 1] = name
+  changes[#changes + 1] = whole(value)
+end
+
+local function add(name, amount)
+  change(name, number_of(name) + amount)
+end
+
+-- Ends a step that is whole in itself: what fails after it leaves the counters true.
+local function save()
+  if #changes > 0 then
+    call('HSET', meta, unpack(changes))
+    changes = {}
+  end
 end
 
 -- A new queue's epoch is the server's clock in ms, so that a queue that is made again after a loss gets a greater one.
 local function create(now)
-  local made = whole(math.floor(now / 1000))
-  call('HSET', meta, 'layout', LAYOUT, 'epoch', made, 'state', 'ready', 'created_at_ms', made)
-  return made
+  known = whole(math.floor(now / 1000))
+  call('HSET', meta, 'layout', LAYOUT, 'epoch', known, 'state', 'ready', 'created_at_ms', known)
 end

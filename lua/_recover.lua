@@ -6,21 +6,30 @@
 local DEFAULT_MAX_DELIVERIES = 10
 local DEFAULT_EXPIRY = 'requeue'
 
-local function recover_writable()
-  leases_writable()
-  writable(queued, 'list', 'LPUSH')
-  writable(attempts, 'hash', 'HSET')
-  writable(errors, 'hash', 'HSET')
-  writable(orphaned, 'zset', 'ZADD')
-  writable(dead, 'zset', 'ZADD')
+-- Asks for what a recovery writes. Leases and claims are read before, items and attempts for every claim.
+local function may_recover()
+  may_keep_claims()
+  permitted('LPUSH', queued)
+  permitted('HSET', attempts)
+  permitted('ZADD', orphaned)
+  permitted('HGET', claims)
+  permitted('HMGET', items)
+  typed(queued, 'list')
+  typed(claims, 'hash')
+  typed(items, 'hash')
+  typed(attempts, 'hash')
+  typed(errors, 'hash')
+  typed(orphaned, 'zset')
+  typed(dead, 'zset')
 end
 
--- Takes `ids` out of a claim that has `left` afterwards.
-local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, moved)
+-- Finds a place for `ids`, which stand in an expired claim until all places of the call are made. Those that go back to
+-- the queue are added to `back` and `back_records`.
+local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records)
   local records = call('HMGET', items, unpack(ids))
   local histories = call('HMGET', attempts, unpack(ids))
   local now_score = whole(math.floor(now / 1000))
-  local back, back_records, aside, buried, updates, reasons = {}, {}, {}, {}, {}, {}
+  local aside, buried, updates, reasons = {}, {}, {}, {}
   for i, id in ipairs(ids) do
     local taken, failures, expiries = read_history(histories[i])
     expiries = expiries + 1
@@ -48,7 +57,6 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, move
     end
   end
   call('HSET', attempts, unpack(updates))
-  place_at_head(back, back_records)
   if #aside > 0 then
     call('ZADD', orphaned, unpack(aside))
   end
@@ -56,33 +64,37 @@ local function recover_ids(receipt, ids, left, now, expiry, max_deliveries, move
     call('HSET', errors, unpack(reasons))
     call('ZADD', dead, unpack(buried))
   end
-  keep_claim(receipt, left, #ids)
 end
 
 -- Recovers up to `bound` items. Returns how many went where.
-local function recover_expired(bound, now, expiry, max_deliveries)
+local function recover_expired(bound, now)
   local moved = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0 }
   local now_score = whole(math.floor(now / 1000))
   local expired = call('ZRANGE', leases, '-inf', now_score, 'BYSCORE', 'LIMIT', '0', whole(bound))
   if #expired == 0 then
     return moved
   end
-  recover_writable()
-  expiry = expiry or DEFAULT_EXPIRY
-  max_deliveries = tonumber(max_deliveries) or DEFAULT_MAX_DELIVERIES
+  may_recover()
+  local expiry = field.expiry or DEFAULT_EXPIRY
+  local max_deliveries = number_of('max_deliveries', DEFAULT_MAX_DELIVERIES)
+  local back, back_records, settled = {}, {}, {}
   for _, receipt in ipairs(expired) do
     local ids = unpack_ids(call('HGET', claims, receipt) or '', 1)
     local left = pack_ids({ unpack(ids, bound + 1) })
     ids = { unpack(ids, 1, bound) }
     if #ids > 0 then
-      recover_ids(receipt, ids, left, now, expiry, max_deliveries, moved)
-    else
-      keep_claim(receipt, '', 0)
+      recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records)
     end
+    settled[#settled + 1] = { receipt, left, #ids }
     bound = bound - #ids
     if bound <= 0 then
       break
     end
   end
+  place_at_head(back, back_records) -- all at once: the items of several claims go back in one order
+  for _, claim in ipairs(settled) do
+    keep_claim(unpack(claim))
+  end
+  save()
   return moved
 end

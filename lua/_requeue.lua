@@ -1,13 +1,17 @@
--- needs: items queued attempts scheduled orphaned dead
+-- needs: queued attempts scheduled orphaned dead
 -- uses: _stamp _history _place
 -- Puts set-aside items back into the queue: at its tail, or at its head where they keep their turn.
 
-local function requeue_writable()
-  writable(queued, 'list', 'RPUSH', 'LPUSH')
-  writable(attempts, 'hash', 'HSET')
-  writable(scheduled, 'zset', 'ZREM')
-  writable(orphaned, 'zset', 'ZREM')
-  writable(dead, 'zset', 'ZREM')
+local function may_queue_again()
+  permitted('RPUSH', queued)
+  permitted('LPUSH', queued)
+  permitted('HSET', attempts)
+  permitted('ZREM', dead)
+  typed(queued, 'list')
+  typed(attempts, 'hash')
+  typed(scheduled, 'zset')
+  typed(orphaned, 'zset')
+  typed(dead, 'zset')
 end
 
 -- What was dead starts its attempts afresh. The number of claims goes on, because it is the fencing number of the next

@@ -45,7 +45,7 @@ local function read_stamp(record, from)
 end
 
 local function next_stamp(last, now)
-  return math.max(ticks(now), (tonumber(last) or 0) + 1)
+  return math.max(ticks(now), last + 1)
 end
 
 -- A due time in ms as the score of `scheduled`, or nil where it has come: '' at once, '+ms' from now, 'ms' absolute.

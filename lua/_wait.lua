@@ -6,7 +6,8 @@
 local LATE_MS = 1000
 
 local function wait_for_wake(now)
-  writable(waiting, 'zset', 'ZADD', 'ZREMRANGEBYSCORE')
+  permitted('ZADD', waiting)
+  permitted('ZREMRANGEBYSCORE', waiting)
   local now_score = math.floor(now / 1000)
   call('ZREMRANGEBYSCORE', waiting, '-inf', whole(now_score))
   call('ZADD', waiting, whole(now_score + tonumber(wait_ms) + LATE_MS), worker)

@@ -2,15 +2,20 @@
 -- One token for each idle worker that has an item to take, never more: a worker says in `waiting` until when it
 -- blocks on `wake`, and leaves that set with the token. A token that its worker never takes wakes another one.
 
-local function wake_writable()
-  if call('EXISTS', waiting) == 1 then
-    writable(waiting, 'zset', 'ZPOPMAX')
-    writable(wake, 'list', 'RPUSH')
+local idle = false -- whether somebody waits
+
+local function look_for_idle()
+  idle = call('EXISTS', waiting) == 1
+  if idle then
+    typed(waiting, 'zset')
+    typed(wake, 'list')
+    permitted('ZPOPMAX', waiting)
+    permitted('RPUSH', wake)
   end
 end
 
 local function wake_workers(wanted, now)
-  if wanted < 1 or call('EXISTS', waiting) == 0 then
+  if not idle or wanted < 1 then
     return
   end
   local workers = call('ZPOPMAX', waiting, whole(math.min(wanted, PAGE)))

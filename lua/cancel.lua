@@ -17,24 +17,26 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'removed', 'cancelled_places', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
 local now = clock()
-end_writable()
-writable(scheduled, 'zset', 'ZREM')
+may_end_items()
+permitted('ZREM', scheduled)
+typed(scheduled, 'zset')
 local states = states_of({ unpack(ARGV, 3) })
 local queued_ids = in_states({ unpack(ARGV, 3) }, states, { queued = true })
 local scheduled_ids = in_states({ unpack(ARGV, 3) }, states, { scheduled = true })
 if #queued_ids > 0 then
   mark_ended(queued_ids, 'c', '', pack_stamp(ticks(now)))
   drop_history(queued_ids)
-  call('HINCRBY', meta, 'cancelled_places', whole(#queued_ids))
+  add('cancelled_places', #queued_ids)
 end
 if #scheduled_ids > 0 then
   end_items(scheduled_ids, 'r', '', now)
   call('ZREM', scheduled, unpack(scheduled_ids))
-  remember(#scheduled_ids, now)
+  forget(now)
 end
 if #queued_ids + #scheduled_ids > 0 then
-  call('HINCRBY', meta, 'removed', whole(#queued_ids + #scheduled_ids))
+  add('removed', #queued_ids + #scheduled_ids)
+  save()
 end
 return { 'ok', known, states }

@@ -28,14 +28,17 @@ local lease_ms = ARGV[5] -- length of the lease
 local worker = ARGV[6] -- '' or the name under which to wait where nothing is there
 local wait_ms = ARGV[7] -- how long that wait will be
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_claim', 'expiry', 'max_deliveries')
-local known = admit(found)
+enter({
+  'paused_claim', 'expiry', 'max_deliveries', 'stamp', 'claimed_stamp', 'in_progress', 'cancelled_places',
+  'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms',
+})
 local now = clock()
 
-local recovered = recover_expired(PAGE, now, found[5], found[6])
+look_for_idle()
+local recovered = recover_expired(PAGE, now)
 local returned = recovered.requeued + queue_due(now)
 local ids, records, histories, more = {}, {}, {}, false
-if not found[4] then
+if not field.paused_claim then
   ids, records, histories, more = claim_items(now)
 end
 wake_workers(returned - #ids, now)

@@ -8,10 +8,11 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: name, value, ...; the value '' means the default
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
-writable(meta, 'hash', 'HSET', 'HDEL')
+enter({})
+permitted('HSET', meta)
+permitted('HDEL', meta)
 if known == '' then
-  known = create(clock())
+  create(clock())
 end
 for i = 3, #ARGV, 2 do
   if ARGV[i + 1] == '' then

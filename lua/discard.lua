@@ -15,18 +15,21 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'removed', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
 local now = clock()
-end_writable()
-writable(orphaned, 'zset', 'ZREM')
-writable(dead, 'zset', 'ZREM')
+may_end_items()
+permitted('ZREM', orphaned)
+typed(orphaned, 'zset')
+permitted('ZREM', dead)
+typed(dead, 'zset')
 local states = states_of({ unpack(ARGV, 3) })
 local ids = in_states({ unpack(ARGV, 3) }, states, { orphaned = true, dead = true })
 if #ids > 0 then
   end_items(ids, 'r', '', now)
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
-  call('HINCRBY', meta, 'removed', whole(#ids))
-  remember(#ids, now)
+  add('removed', #ids)
+  forget(now)
+  save()
 end
 return { 'ok', known, states }

@@ -70,10 +70,8 @@ local function stamped(ids, bodies, stamp)
   return fields
 end
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'paused_enqueue', 'max_length', 'stamp', 'enqueued',
-  'cancelled_places')
-local known = admit(found)
-if found[4] then
+enter({ 'paused_enqueue', 'max_length', 'stamp', 'enqueued', 'cancelled_places' })
+if field.paused_enqueue then
   refuse('PAUSED', 'enqueue')
 end
 local now = clock()
@@ -95,26 +93,27 @@ if n == 0 then
 end
 local places, later = split_due(ids, dues)
 
-local limit = tonumber(found[5]) or 0
+local limit = number_of('max_length')
 if limit > 0 then
-  local length = call('LLEN', queued) - (tonumber(found[8]) or 0) + call('ZCARD', scheduled)
+  local length = call('LLEN', queued) - number_of('cancelled_places') + call('ZCARD', scheduled)
   if length + n > limit then
     refuse('QUEUE_FULL', whole(length) .. ' ' .. whole(limit))
   end
 end
-writable(meta, 'hash', 'HSET')
-writable(items, 'hash', 'HSET')
-writable(queued, 'list', 'RPUSH')
+permitted('HSET', items)
+permitted('RPUSH', queued)
+typed(queued, 'list')
 if #later > 0 then
-  writable(scheduled, 'zset', 'ZADD')
-  writable(attempts, 'hash', 'HSET')
+  permitted('ZADD', scheduled)
+  typed(scheduled, 'zset')
+  typed(attempts, 'hash')
 end
-wake_writable()
+look_for_idle()
 
 if known == '' then
-  known = create(now)
+  create(now)
 end
-local stamp = next_stamp(found[6], now)
+local stamp = next_stamp(number_of('stamp'), now)
 -- The place before the record: a place without a record is skipped, a record without a place would be lost.
 if #places > 0 then
   call('RPUSH', queued, unpack(places))
@@ -124,7 +123,9 @@ if #later > 0 then
   call('HSET', attempts, unpack(out_of_order(later)))
 end
 call('HSET', items, unpack(stamped(ids, bodies, stamp)))
-call('HSET', meta, 'stamp', whole(stamp + n - 1), 'enqueued', whole((tonumber(found[7]) or 0) + n))
+change('stamp', stamp + n - 1)
+add('enqueued', n)
+save()
 -- An idle worker sleeps at most until the first due item that it knows of, so a new one wakes a worker as well.
 wake_workers(#places + (#later > 0 and 1 or 0), now)
 return { 'ok', known, there }

@@ -22,22 +22,29 @@ local now_ms = ARGV[2] -- '' for the server's clock
 
 local MAX_BACKOFF_DOUBLINGS = 40 -- keeps 2 ^ n a whole number
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'max_attempts', 'retry', 'backoff_base_ms',
-  'backoff_cap_ms')
-local known = admit(found)
-local max_attempts = tonumber(found[4]) or 5
-local retry = found[5] or 'later'
-local base_ms = tonumber(found[6]) or 1000
-local cap_ms = tonumber(found[7]) or 3600000
+enter({ 'max_attempts', 'retry', 'backoff_base_ms', 'backoff_cap_ms', 'in_progress' })
+local max_attempts = number_of('max_attempts', 5)
+local retry = field.retry or 'later'
+local base_ms = number_of('backoff_base_ms', 1000)
+local cap_ms = number_of('backoff_cap_ms', 3600000)
 local now = clock()
 local now_score = math.floor(now / 1000)
-leases_writable()
-writable(queued, 'list', 'LPUSH', 'RPUSH')
-writable(attempts, 'hash', 'HSET')
-writable(errors, 'hash', 'HSET')
-writable(scheduled, 'zset', 'ZADD')
-writable(dead, 'zset', 'ZADD')
-wake_writable()
+may_keep_claims()
+permitted('LPUSH', queued)
+permitted('RPUSH', queued)
+permitted('ZADD', dead)
+permitted('HGET', claims)
+permitted('HMGET', items)
+permitted('ZSCORE', dead)
+typed(claims, 'hash')
+typed(leases, 'zset')
+typed(items, 'hash')
+typed(queued, 'list')
+typed(attempts, 'hash')
+typed(errors, 'hash')
+typed(scheduled, 'zset')
+typed(dead, 'zset')
+look_for_idle()
 
 -- Where an item goes that has failed `failures` times: 'dead', 'queued', or the ms at which it is due.
 local function destination(failures, after, jitter)
@@ -109,8 +116,12 @@ while from < #ARGV do
     keep_claim(receipt, left, #mine)
     wakes = wakes + #again + (#later > 0 and 1 or 0)
   end
+  for i = 1, size do
+    outcomes[base + i] = outcomes[base + at[ids[i]]] -- an item named twice failed once; both places say how
+  end
   base = base + size
   from = from + 2 + size * 4
 end
+save()
 wake_workers(wakes, now)
 return { 'ok', known, outcomes }

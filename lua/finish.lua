@@ -15,5 +15,5 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'finished', 'in_progress', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
 return { 'ok', known, finish_runs(3, #ARGV, clock()) }

@@ -15,7 +15,7 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'), true)
+enter({}, true)
 local ids = { unpack(ARGV, 3) }
 local states, records, histories, scores = states_of(ids)
 local reasons = call('HMGET', errors, unpack(ids))

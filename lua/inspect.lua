@@ -13,27 +13,27 @@ local dead = KEYS[6] -- zset: id by time of death in ms
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'cancelled_places', 'in_progress', 'enqueued', 'finished',
-  'removed', 'remembered', 'paused_claim', 'paused_enqueue')
-local known = admit(found, true)
+enter({
+  'cancelled_places', 'in_progress', 'enqueued', 'finished', 'removed', 'remembered', 'paused_claim', 'paused_enqueue',
+}, true)
 local now_score = whole(math.floor(clock() / 1000))
 return {
   'ok', known,
   {
-    'queued', call('LLEN', queued) - (tonumber(found[4]) or 0),
+    'queued', call('LLEN', queued) - number_of('cancelled_places'),
     'scheduled', call('ZCARD', scheduled),
-    'in_progress', tonumber(found[5]) or 0,
+    'in_progress', number_of('in_progress'),
     'orphaned', call('ZCARD', orphaned),
     'dead', call('ZCARD', dead),
-    'enqueued', tonumber(found[6]) or 0,
-    'finished', tonumber(found[7]) or 0,
-    'removed', tonumber(found[8]) or 0,
-    'remembered', tonumber(found[9]) or 0,
+    'enqueued', number_of('enqueued'),
+    'finished', number_of('finished'),
+    'removed', number_of('removed'),
+    'remembered', number_of('remembered'),
     'claims', call('ZCARD', leases),
     'expired_claims', call('ZCOUNT', leases, '-inf', now_score),
     'due', call('ZCOUNT', scheduled, '-inf', now_score),
-    'paused_claim', found[10] and 1 or 0,
-    'paused_enqueue', found[11] and 1 or 0,
+    'paused_claim', field.paused_claim and 1 or 0,
+    'paused_enqueue', field.paused_enqueue and 1 or 0,
   },
   all_settings(),
 }

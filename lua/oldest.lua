@@ -16,7 +16,7 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local state = ARGV[3] -- state to look at
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'), true)
+enter({}, true)
 local zsets = { scheduled = scheduled, orphaned = orphaned, dead = dead }
 local LOOK = 1000 -- cancelled places at the head that are passed over
 

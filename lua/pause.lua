@@ -8,10 +8,10 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local claim = ARGV[3] -- '1' to close it for claims
 local enqueue = ARGV[4] -- '1' to close it for new items
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
-writable(meta, 'hash', 'HSET')
+enter({})
+permitted('HSET', meta)
 if known == '' then
-  known = create(clock())
+  create(clock())
 end
 if claim == '1' then
   call('HSET', meta, 'paused_claim', '1')

@@ -18,13 +18,14 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local state = ARGV[3] -- 'queued', 'scheduled', 'orphaned', 'dead' or 'finished' (forgets ended ids)
 local limit = ARGV[4] -- items at most, 1 to 1000
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'removed', 'cancelled_places', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
 local zsets = { scheduled = scheduled, orphaned = orphaned, dead = dead }
 local bound = tonumber(limit)
-end_writable()
-writable(queued, 'list', 'LTRIM')
+may_end_items()
+permitted('LTRIM', queued)
+typed(queued, 'list')
 
-local function purge_finished()
+local function purge_ended()
   local oldest = call('LINDEX', finished_order, '0')
   if not oldest then
     return 0, 0
@@ -32,7 +33,7 @@ local function purge_finished()
   local ids = unpack_ids(oldest, 7)
   call('HDEL', items, unpack(ids))
   call('LPOP', finished_order)
-  call('HINCRBY', meta, 'remembered', whole(-#ids))
+  add('remembered', -#ids)
   return #ids, 1
 end
 
@@ -41,25 +42,28 @@ local function purge_queued()
   if #ids == 0 then
     return 0, 0
   end
-  local removed, cancelled = 0, 0
-  for _, record in ipairs(call('HMGET', items, unpack(ids))) do
-    if record and has_ended(record) then
-      cancelled = cancelled + 1
-    elseif record then
-      removed = removed + 1
-    end
+  local removed, cancelled = {}, {}
+  for i, record in ipairs(call('HMGET', items, unpack(ids))) do
+    local into = record and has_ended(record) and cancelled or removed
+    into[#into + 1] = record and ids[i] or nil
   end
-  call('HDEL', items, unpack(ids))
-  drop_history(ids)
+  if #removed > 0 then
+    call('HDEL', items, unpack(removed))
+    drop_history(removed)
+  end
+  if #cancelled > 0 then -- they ended before, and their ids stay known
+    local now = clock()
+    end_items(cancelled, 'r', '', now)
+    add('cancelled_places', -#cancelled)
+    forget(now)
+  end
   call('LTRIM', queued, whole(#ids), '-1')
-  if cancelled > 0 then
-    call('HINCRBY', meta, 'cancelled_places', whole(-cancelled))
-  end
-  return removed, #ids == bound and 1 or 0
+  return #removed, #ids == bound and 1 or 0
 end
 
 local function purge_zset(key)
-  writable(key, 'zset', 'ZREM')
+  permitted('ZREM', key)
+  typed(key, 'zset')
   local ids = call('ZRANGE', key, '0', whole(bound - 1))
   if #ids > 0 then
     call('HDEL', items, unpack(ids))
@@ -69,16 +73,15 @@ local function purge_zset(key)
   return #ids, #ids == bound and 1 or 0
 end
 
-if state == 'finished' then
-  return { 'ok', known, purge_finished() }
-end
 local removed, more
-if state == 'queued' then
+if state == 'finished' then
+  removed, more = purge_ended()
+elseif state == 'queued' then
   removed, more = purge_queued()
+  add('removed', removed)
 else
   removed, more = purge_zset(zsets[state])
+  add('removed', removed)
 end
-if removed > 0 then
-  call('HINCRBY', meta, 'removed', whole(removed))
-end
+save()
 return { 'ok', known, removed, more }

@@ -20,10 +20,10 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local limit = ARGV[3] -- items at most, 1 to 1000
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'expiry', 'max_deliveries')
-local known = admit(found)
+enter({ 'expiry', 'max_deliveries', 'in_progress' })
 local now = clock()
-local count = recover_expired(tonumber(limit), now, found[4], found[5])
+look_for_idle()
+local count = recover_expired(tonumber(limit), now)
 local due = queue_due(now)
 wake_workers(count.requeued + due, now)
 local left = call('ZCOUNT', leases, '-inf', whole(math.floor(now / 1000)))

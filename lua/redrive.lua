@@ -17,15 +17,14 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local token = ARGV[3] -- made by the client for this call
 local limit = ARGV[4] -- items at most, 1 to 1000
 
-local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'redrive_token', 'redrive_count')
-local known = admit(found)
-if known == '' or found[4] == token then
-  return { 'ok', known, tonumber(found[5] or '0') }
+enter({ 'redrive_token', 'redrive_count' })
+if known == '' or field.redrive_token == token then
+  return { 'ok', known, number_of('redrive_count') }
 end
 local now = clock()
-writable(meta, 'hash', 'HSET')
-requeue_writable()
-wake_writable()
+permitted('HSET', meta)
+may_queue_again()
+look_for_idle()
 local ids = call('ZRANGE', dead, '0', whole(tonumber(limit) - 1))
 if #ids > 0 then
   local states = {}

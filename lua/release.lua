@@ -16,12 +16,18 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'in_progress' })
 local now = clock()
-leases_writable()
-writable(queued, 'list', 'LPUSH')
-writable(attempts, 'hash', 'HSET')
-wake_writable()
+may_keep_claims()
+permitted('LPUSH', queued)
+permitted('HGET', claims)
+permitted('HMGET', items)
+typed(claims, 'hash')
+typed(leases, 'zset')
+typed(items, 'hash')
+typed(queued, 'list')
+typed(attempts, 'hash')
+look_for_idle()
 
 local lost, back, records, from, base = {}, {}, {}, 3, 0
 local settled = {}
@@ -53,5 +59,6 @@ place_at_head(back, records)
 for _, claim in ipairs(settled) do
   keep_claim(unpack(claim))
 end
+save()
 wake_workers(#back, now)
 return { 'ok', known, lost }

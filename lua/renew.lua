@@ -12,8 +12,8 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local lease_ms = ARGV[3] -- new length of the lease, from now
 -- ARGV[4...]: runs of receipt, number of ids, ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
-writable(leases, 'zset', 'ZADD')
+enter({})
+permitted('ZADD', leases)
 local deadline = whole(math.floor(clock() / 1000) + tonumber(lease_ms))
 local lost, renewed, from, base = {}, {}, 4, 0
 while from < #ARGV do

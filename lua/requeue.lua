@@ -19,10 +19,10 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({})
 local now = clock()
-requeue_writable()
-wake_writable()
+may_queue_again()
+look_for_idle()
 local states, records, histories = states_of({ unpack(ARGV, 3) })
 local ids, at = in_states({ unpack(ARGV, 3) }, states, { scheduled = true, orphaned = true, dead = true })
 if #ids > 0 then

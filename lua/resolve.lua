@@ -21,12 +21,13 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local decision = ARGV[3] -- 'finish', 'requeue' or 'dead'
 -- ARGV[4...]: ids
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
+enter({ 'finished', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
 local now = clock()
-requeue_writable()
-end_writable()
-writable(dead, 'zset', 'ZADD')
-wake_writable()
+may_queue_again()
+may_end_items()
+permitted('ZADD', dead)
+typed(dead, 'zset')
+look_for_idle()
 local states, records, histories = states_of({ unpack(ARGV, 4) })
 local ids, at = in_states({ unpack(ARGV, 4) }, states, { orphaned = true, dead = decision ~= 'dead' or nil })
 if #ids == 0 then
@@ -39,8 +40,9 @@ elseif decision == 'finish' then
   end_items(ids, 'f', '', now)
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
-  call('HINCRBY', meta, 'finished', whole(#ids))
-  remember(#ids, now)
+  add('finished', #ids)
+  forget(now)
+  save()
 else
   local buried = {}
   for i, id in ipairs(ids) do

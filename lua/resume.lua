@@ -10,9 +10,10 @@ local wake = KEYS[4] -- list: one token wakes one worker
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'))
-writable(meta, 'hash', 'HDEL')
-wake_writable()
+enter({})
+permitted('HDEL', meta)
+look_for_idle()
+local length = call('LLEN', queued)
 call('HDEL', meta, 'paused_claim', 'paused_enqueue')
-wake_workers(call('LLEN', queued), clock())
+wake_workers(length, clock())
 return { 'ok', known }

@@ -19,7 +19,7 @@ local state = ARGV[3] -- state to look through
 local cursor = ARGV[4] -- '' from the start, or what the page before returned
 local limit = ARGV[5] -- ids at most, 1 to 1000
 
-local known = admit(call('HMGET', meta, 'layout', 'epoch', 'state'), true)
+enter({}, true)
 local bound = tonumber(limit)
 local zsets = { scheduled = scheduled, orphaned = orphaned, dead = dead }
 

@@ -27,7 +27,6 @@ _TICK = 5e-6
 _STAMP_EPOCH = 1735689600  # 2025-01-01, see lua/_stamp.lua
 
 _UUID, _DECIMAL, _DATE, _NAIVE, _DELTA, _BIG = 1, 2, 3, 4, 5, 6
-_WORD = range(-(2**63), 2**64)  # integers that msgpack carries itself
 
 
 class Codec(Protocol):
@@ -55,11 +54,11 @@ def encode_long(
     """The long form of a body: with headers, or with codecs that the payload goes through in their order.
 
     Raises:
-        PayloadError: a part of it can't be carried, or what is to be stored is over `limit` bytes.
+        PayloadError: a part of it can't be carried, a codec failed, or what is to be stored is over `limit` bytes.
     """
     data = pack_payload(payload)
     for codec in codecs:
-        data = codec.encode(data, queue=queue, item_id=item_id)
+        data = _encoded(codec, data, queue, item_id)
     sized(data, limit)
     return _LONG_BYTE + _pack([_checked_headers(headers), [codec.name for codec in codecs], data])
 
@@ -115,11 +114,6 @@ def pack_payload(payload: Any) -> bytes:
     """msgpack, with extension types for what Python has and msgpack has not."""
     try:
         return _pack(payload)
-    except OverflowError:
-        try:
-            return _pack(_big_ints(payload))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _problem(payload, error) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise _problem(payload, error) from error
 
@@ -127,9 +121,26 @@ def pack_payload(payload: Any) -> bytes:
 def unpack_payload(data: bytes) -> Any:
     """What `pack_payload` packed. Lengths are bounded by the data itself, so that no header can ask for more."""
     try:
-        return msgpack.unpackb(data, timestamp=3, ext_hook=_from_ext, strict_map_key=False)
+        return _unpack(data)
     except Exception as error:  # msgpack raises ValueErrors and others of its own, and any hook may fail
         raise CodecError(f"the payload can't be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _unpack(data: bytes) -> Any:
+    try:
+        return msgpack.unpackb(data, timestamp=3, ext_hook=_from_ext, strict_map_key=False)
+    except TypeError:  # a key that was a tuple has come as a list, which is no key
+        return msgpack.unpackb(
+            data, timestamp=3, ext_hook=_from_ext, strict_map_key=False, object_pairs_hook=_with_tuples
+        )
+
+
+def _with_tuples(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {_frozen(key): value for key, value in pairs}
+
+
+def _frozen(key: Any) -> Any:
+    return tuple(_frozen(part) for part in key) if isinstance(key, list) else key
 
 
 def _pack(value: Any) -> bytes:
@@ -163,6 +174,8 @@ def _long_parts(body: bytes) -> tuple[dict[str, str], list[str], bytes]:
 
 def _to_ext(value: Any) -> Any:
     match value:
+        case int():  # over 64 bits, else it would not be asked for
+            return msgpack.ExtType(_BIG, f"{value:x}".encode())
         case uuid.UUID():
             return msgpack.ExtType(_UUID, value.bytes)
         case Decimal():
@@ -194,19 +207,6 @@ def _from_ext(code: int, data: bytes) -> Any:
     return msgpack.ExtType(code, data)
 
 
-def _big_ints(value: Any) -> Any:
-    match value:
-        case bool():
-            return value
-        case int() if value not in _WORD:
-            return msgpack.ExtType(_BIG, f"{value:x}".encode())
-        case dict():
-            return {_big_ints(k): _big_ints(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_big_ints(v) for v in value]
-    return value
-
-
 def _problem(payload: Any, error: Exception) -> PayloadError:
     """The error that names the smallest part of the payload that can't be carried."""
     path, part = "payload", payload
@@ -230,7 +230,7 @@ def _bad_child(part: Any) -> tuple[str, Any] | None:
 
 def _carriable(value: Any) -> bool:
     try:
-        _pack(_big_ints(value))
+        _pack(value)
     except (TypeError, ValueError, OverflowError):
         return False
     return True

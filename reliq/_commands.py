@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from reliq import _codec, _ids, _scripts
 from reliq._codec import Codec
 from reliq._keys import Keys
 from reliq._scripts import Script
-from reliq.errors import CodecError
+from reliq.errors import CodecError, InvalidArgument
 from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, Moved, Recovered, Settings, sources
 
 T = TypeVar("T")
@@ -48,8 +49,11 @@ class Session:
         self.now_ms = b""  # tests set it to walk through time
         self.codecs = tuple(codecs)
         self.codecs_by_name: Mapping[str, Codec] = {codec.name: codec for codec in codecs}
+        if len(self.codecs_by_name) < len(self.codecs):
+            raise InvalidArgument("codecs= has two codecs of one name, and a record tells them by their names")
         self.max_payload = max_payload
         self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
+        self._pid = os.getpid()
         self.head = lru_cache(maxsize=None)(self._head)
 
     def encode(self, payload: Any, key: bytes, headers: Mapping[str, str] | None = None) -> bytes:
@@ -72,6 +76,15 @@ class Session:
     def _head(self, script: Script) -> Wire:
         return ("EVALSHA", script.sha, len(script.keys), *self.keys.of(script.keys))
 
+    def abandoned_receipt(self) -> bytes | None:
+        """Takes one receipt of a claim that was broken off. Those from before a fork are the parent's."""
+        if self._pid != os.getpid():
+            self._pid, self.abandoned = os.getpid(), []
+        try:
+            return self.abandoned.pop()
+        except IndexError:  # there is none, or another thread was faster
+            return None
+
     def wire(self, command: Command[Any]) -> Wire:
         """The whole command as it goes to the server."""
         return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
@@ -88,12 +101,13 @@ class Body(NamedTuple):
     key: bytes
     body: bytes
     due: str = ""
+    made_up: bool = False  # its id is ours: nobody else can have enqueued it
 
 
 def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
     """Adds items. Of two with the same id in one call the first counts."""
     unique = {body.key: body for body in reversed(bodies)}
-    sent = bodies if len(unique) == len(bodies) else list(unique.values())[::-1]
+    sent = bodies if len(unique) == len(bodies) else list({body.key: unique[body.key] for body in bodies}.values())
     stride = 3 if any(body.due for body in sent) else 2
     args: list[bytes | str | int] = [stride]
     for body in sent:
@@ -105,7 +119,7 @@ def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
             return [Enqueued(_ids.unpack(body.key), True) for body in bodies]
         results = []
         for body in bodies:
-            results.append(Enqueued(_ids.unpack(body.key), body.key not in there))
+            results.append(Enqueued(_ids.unpack(body.key), body.made_up or body.key not in there))
             there.add(body.key)
         return results
 
@@ -246,20 +260,22 @@ def fail(failures: Sequence[Failure]) -> Command[list[tuple[Item, Failed | None]
 
     The jitter of the backoff is drawn here, because a script's random numbers are the same every time.
     """
-    runs: dict[bytes, list[Failure]] = {}
+    runs: dict[bytes, dict[bytes, Failure]] = {}
     for failure in failures:
-        runs.setdefault(failure.item.proof, []).append(failure)
+        runs.setdefault(failure.item.proof, {}).setdefault(failure.item.key, failure)
     args: list[bytes | str | int] = []
     flat: list[Item] = []
     for proof, run in runs.items():
         args += (proof, len(run))
-        for failure in run:
+        for failure in run.values():
             flat.append(failure.item)
             after = "dead" if failure.dead else "" if failure.after is None else _ms(failure.after)
             args += (failure.item.key, after, f"{random.random():.6f}", cut(failure.error))
 
     def decode(reply: Reply) -> list[tuple[Item, Failed | None]]:
-        return [(item, _failed(item.id, outcome)) for item, outcome in zip(flat, reply[2], strict=True)]
+        outcomes = {(item.proof, item.key): outcome for item, outcome in zip(flat, reply[2], strict=True)}
+        items = [failure.item for failure in failures]
+        return [(item, _failed(item.id, outcomes[item.proof, item.key])) for item in items]
 
     return Command(_scripts.load("fail"), args, decode, [item.key for item in flat])
 

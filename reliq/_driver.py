@@ -16,9 +16,9 @@ from reliq import _plans, _policy, _replies
 from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
-from reliq._policy import Retry, ScriptMissing
+from reliq._policy import Applied, Retry, ScriptMissing
 from reliq.connect import Connector
-from reliq.errors import ReliqError
+from reliq.errors import ReliqError, Unavailable
 
 T = TypeVar("T")
 log = logging.getLogger("reliq")
@@ -80,6 +80,21 @@ class Driver:
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def _asked(self, packed: bytes) -> Any:
+        """The reply to a command that only reads; asked for again, as a script is, until the deadline is over."""
+        until, attempts = time.monotonic() + self.timeout, 1
+        while True:
+            try:
+                return self._asked_once(packed)
+            except Retry as failure:
+                pause, why = _policy.pause_before(attempts), f"no answer in {self.timeout:g} s. Last: {failure}"
+                if time.monotonic() + pause > until:
+                    raise Unavailable(
+                        why, may_have_been_applied=False, attempts=attempts, seconds=self.timeout
+                    ) from failure
+                time.sleep(pause)
+                attempts += 1
+
+    def _asked_once(self, packed: bytes) -> Any:
         connection = self._take()
         try:
             reply = self._answer(connection, packed)
@@ -141,7 +156,11 @@ class Driver:
         except RedisError as error:
             if not _replies.is_reply(error):
                 raise _replies.from_loss(error, connection) from error
-            raise _replies.from_reply(error, command, self.session, connection) from error
+            self._keep(connection, error)
+            verdict = _replies.from_reply(error, command, self.session, connection)
+            if isinstance(verdict, ScriptMissing):  # flushed between the two: an attempt like any other that failed
+                verdict = Retry("the server forgot the script again", Applied.NO)
+            raise verdict from error
 
     def _block(self, effect: Block) -> None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
@@ -156,7 +175,12 @@ class Driver:
 
     def _exchange(self, packed: bytes) -> Any:
         connection = self._take()
-        reply = self._answer(connection, packed)
+        try:
+            reply = self._answer(connection, packed)
+        except RedisError as error:
+            if _replies.is_reply(error):
+                self._keep(connection, error)
+            raise
         self._idle.append(connection)
         return reply
 

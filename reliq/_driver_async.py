@@ -16,7 +16,7 @@ from reliq import _plans, _policy, _replies
 from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
-from reliq._policy import Retry, ScriptMissing
+from reliq._policy import Applied, Retry, ScriptMissing
 from reliq.connect import Connector
 from reliq.errors import ReliqError
 
@@ -142,7 +142,11 @@ class AsyncDriver:
         except RedisError as error:
             if not _replies.is_reply(error):
                 raise _replies.from_loss(error, connection) from error
-            raise _replies.from_reply(error, command, self.session, connection) from error
+            self._keep(connection, error)
+            verdict = _replies.from_reply(error, command, self.session, connection)
+            if isinstance(verdict, ScriptMissing):  # flushed between the two: an attempt like any other that failed
+                verdict = Retry("the server forgot the script again", Applied.NO)
+            raise verdict from error
 
     async def _block(self, effect: Block) -> None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
@@ -157,14 +161,22 @@ class AsyncDriver:
 
     async def _exchange(self, packed: bytes) -> Any:
         connection = await self._take()
-        reply = await self._answer(connection, packed)
+        try:
+            reply = await self._answer(connection, packed)
+        except RedisError as error:
+            if _replies.is_reply(error):
+                self._keep(connection, error)
+            raise
         self._idle.append(connection)
         return reply
 
     async def _answer(self, connection: Any, packed: bytes) -> Any:
         """One request and its reply. A connection is closed by whatever breaks this off, Ctrl-C included."""
         try:
+            before = _cancellations()
             await connection.send_packed_command(packed, check_health=False)
+            if _cancellations() > before:  # swallowed by the wait_for in there, as Python 3.11's may do
+                raise asyncio.CancelledError  # noqa: TRY301  it has to close the connection like any other
             return await connection.read_response(disable_decoding=True)
         except BaseException as error:
             if not (isinstance(error, RedisError) and _replies.is_reply(error)):
@@ -204,3 +216,8 @@ class AsyncDriver:
             log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
         else:
             _policy.check_server(_policy.server_facts(info.decode()))
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0

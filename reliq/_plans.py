@@ -105,7 +105,7 @@ def _numbered(session: Session, entry: Any, number: int, fresh: Iterator[bytes])
         if isinstance(entry, New):
             return body_of(session, entry, fresh)
         key = next(fresh)
-        return Body(key, session.encode(entry, key))
+        return Body(key, session.encode(entry, key), made_up=True)
     except PayloadError as error:
         raise PayloadError(f"item {number}: {error}", path=error.path) from error
 
@@ -117,7 +117,7 @@ def body_of(session: Session, new: New, fresh: Iterator[bytes]) -> Body:
         InvalidArgument: its payload, id or time can't be used.
     """
     key = next(fresh) if new.id is None else _ids.pack(_ids.check(new.id))
-    return Body(key, session.encode(new.payload, key, new.headers), _due(new))
+    return Body(key, session.encode(new.payload, key, new.headers), _due(new), made_up=new.id is None)
 
 
 def _due(new: New) -> str:
@@ -147,7 +147,7 @@ def _receipt(session: Session) -> Iterator[bytes]:
     Where the claim is broken off, by an error or a cancelled task, it may have taken items whose reply nobody read. The
     next claim asks with the same receipt and gets them, instead of their lease running out.
     """
-    receipt = session.abandoned.pop() if session.abandoned else _ids.new_receipt()
+    receipt = session.abandoned_receipt() or _ids.new_receipt()
     try:
         yield receipt
     except BaseException:
@@ -269,6 +269,17 @@ def drain(queue: str, timeout: float, *, clock: Clock = time.monotonic) -> Plan[
             raise DrainTimeout(queue, left)
         yield Sleep(max(0.0, min(pause, until - clock())))
         pause = min(0.5, pause * 1.5)
+
+
+def peek(session: Session, count: int) -> Plan[list[ItemInfo]]:
+    """The first `count` queued items. Places of cancelled ones are passed over, so a page may have fewer."""
+    found: list[ItemInfo] = []
+    cursor, more = b"", True
+    while more and len(found) < count:
+        infos, cursor = yield from scan_page(session, ItemState.QUEUED, cursor, max(count, 100))
+        found += infos
+        more = cursor != b""
+    return found[:count]
 
 
 def scan_page(session: Session, state: ItemState, cursor: bytes, limit: int) -> Plan[tuple[list[ItemInfo], bytes]]:

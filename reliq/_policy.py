@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from reliq._keys import Keys
 from reliq._scripts import Script
 from reliq.errors import (
     AccessDenied,
@@ -81,7 +82,9 @@ def verdict(message: str, *, queue: str, script: Script, epoch: bytes, endpoint:
     if word == "OOM":
         return MemoryFull(f"{endpoint} has no memory left: {script.name} was refused, nothing has changed")
     if word in ("WRONGTYPE", "WRONG_TYPE"):
-        return CorruptState(f"queue {queue!r}: {script.locate(message)}", queue=queue)
+        key = script.key_at(message) if word == "WRONGTYPE" else None  # our own WRONG_TYPE names it
+        where = f" ({Keys(queue)[key].decode()})" if key else ""
+        return CorruptState(f"queue {queue!r}{where}: {script.locate(message)}", queue=queue)
     return ScriptFailed(f"{endpoint}: {script.name} failed: {script.locate(message)}")
 
 

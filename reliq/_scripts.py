@@ -17,6 +17,7 @@ _BINDING = re.compile(r"^local (\w+) = (KEYS|ARGV)\[(\d+)\] -- \S")
 _TAIL = re.compile(r"^-- ARGV\[(\d+)\.\.\.\]: \S")
 _USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
 _USER_LINE = re.compile(r"user_script:(\d+)")
+_CALLED_KEY = re.compile(r"call\('\w+', (\w+)")
 
 
 def lua_folder() -> Path:
@@ -52,6 +53,12 @@ class Script:
             return f"lua/{file}:{number}"
 
         return _USER_LINE.sub(place, message)
+
+    def key_at(self, message: str) -> str | None:
+        """The bound key that the command on `user_script:N` goes to; None where the line does not tell."""
+        match = _USER_LINE.search(message)
+        line = self.source.splitlines()[int(match[1]) - 1] if match else ""
+        return next((key for key in _CALLED_KEY.findall(line) if key in self.keys), None)
 
 
 @cache

@@ -106,8 +106,9 @@ def check_url(url: str | None) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises where the port is not a number
-    except ValueError as error:
-        raise InvalidURL(f"{mask(url)} can't be parsed: {mask(str(error))}") from None
+    except ValueError:  # its text may have a part of the password for the port
+        reason = "the host or port is malformed, or the password has one of / ? # @ without percent-encoding"
+        raise InvalidURL(f"{mask(url)} can't be parsed: {reason}") from None
     if parts.scheme not in SCHEMES:
         raise InvalidURL(f"{mask(url)} has none of the schemes {', '.join(s + '://' for s in SCHEMES)}")
     return url
@@ -124,7 +125,7 @@ def plain_url(url: str) -> str:
 
 def mask(url: str) -> str:
     """The URL without its password, also where it can't be parsed."""
-    hidden = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", url)
+    hidden = re.sub(r"^((?:[\w+.-]+://)?+[^:@/?#]*):.*@", r"\1:***@", url)
     return re.sub(r"((?:password|passwd|secret)=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
 
 

@@ -104,7 +104,8 @@ class Queue:
             headers: string pairs that travel beside the payload.
 
         Returns:
-            The id, and whether this call (or a lost attempt of it) created the item.
+            The id, and whether this call created the item. Where a reply got lost on the way, an item with an `id` of
+            yours that the lost attempt created counts as known.
 
         Raises:
             PayloadError: the payload can't be carried or is over `max_payload`; nothing was sent.
@@ -386,8 +387,26 @@ class Queue:
     def peek(self, count: int = 1) -> list[ItemInfo]:
         """The next items to be claimed, without claiming them: 1 to 1,000."""
         size = _policy.whole(count, "count", low=1, high=1000)
-        return self._driver.run(_plans.scan_page(self._session, ItemState.QUEUED, b"", size))[0]
+        return self._driver.run(_plans.peek(self._session, size))
 
     def _raise_lost(self, lost: Sequence[str]) -> None:
         if lost:
             raise LeaseLost(self.name, lost)
+
+
+def queues(url: str | None = None, *, client: object = None, timeout: Seconds = DEFAULT_TIMEOUT) -> list[str]:
+    """Names of the queues on a server, in order: those that were ever made there with this layout.
+
+    It reads a listing that no queue depends on: where the server refused to add a name to it, that name is missing.
+
+    Args:
+        url: as for `Queue`; without it the environment variable RELIQ_URL.
+        client: instead of a URL, as for `Queue`.
+        timeout: seconds after which it gives up.
+
+    Raises:
+        InvalidArgument, InvalidURL, AccessDenied, ServerTooOld, UnsafeServer.
+        Unavailable: the server did not answer within `timeout`.
+    """
+    with Queue("-", url, client=client, timeout=timeout) as connection:  # nothing is sent for this name
+        return connection._driver.names()

@@ -225,7 +225,7 @@ class AsyncQueue:
     async def peek(self, count: int = 1) -> list[ItemInfo]:
         """Asyncio twin of `Queue.peek`."""
         size = _policy.whole(count, "count", low=1, high=1000)
-        return (await self._driver.run(_plans.scan_page(self._session, ItemState.QUEUED, b"", size)))[0]
+        return await self._driver.run(_plans.peek(self._session, size))
 
     def _raise_lost(self, lost: Sequence[str]) -> None:
         if lost:

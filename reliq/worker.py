@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -85,6 +85,7 @@ class Worker:
         self._stop = threading.Event()
         self._held: dict[bytes, Item] = {}  # claimed and not settled; the renewing thread reads it
         self._lock = threading.Lock()
+        self._handed_out: dict[bytes, Future[None]] = {}  # by the key of the item; the main thread's
         self._done: queues.SimpleQueue[tuple[Item, BaseException | None, bool]] = queues.SimpleQueue()
         self._counts = {"finished": 0, "failed": 0, "released": 0, "lost": 0}
 
@@ -133,11 +134,11 @@ class Worker:
             room = self._room()
             idle = not self._held
             claimed = self._claim(room, IDLE_WAIT if idle and not self.return_when_empty else 0.0) if room else []
-            for item in claimed:
+            for item in claimed or ():
                 with self._lock:
                     self._held[item.key] = item
-                threads.submit(self._handle, item)
-            if idle and not claimed and self.return_when_empty:
+                self._handed_out[item.key] = threads.submit(self._handle, item)
+            if idle and claimed == [] and self.return_when_empty:
                 return
             self._settle(wait=bool(self._held) and not claimed)
 
@@ -153,12 +154,13 @@ class Worker:
     def _enough(self) -> bool:
         return self.max_items is not None and self._settled() >= self.max_items
 
-    def _claim(self, room: int, wait: float) -> list[Item]:
+    def _claim(self, room: int, wait: float) -> list[Item] | None:
+        """Items; None where the server did not say whether there are any."""
         try:
             return self.queue.claim(room, lease=self.lease, wait=wait)
         except Unavailable as error:
             log.warning("queue %s: %s", self.queue.name, error)
-            return []
+            return None
 
     def _settle(self, *, wait: bool) -> None:
         """Finishes and fails what handlers are through with: all of it in one call each."""
@@ -198,6 +200,7 @@ class Worker:
             with self._lock:
                 for item in items:
                     self._held.pop(item.key, None)
+                    self._handed_out.pop(item.key, None)
         self._counts["lost"] += lost
         return len(items) - lost
 
@@ -223,12 +226,11 @@ class Worker:
 
     def _give_back(self, threads: ThreadPoolExecutor) -> None:
         """Releases at once what no handler has begun, so that nobody waits for handlers that run."""
-        threads.shutdown(wait=False, cancel_futures=False)
-        while self._held and not self._all_running():
-            self._settle(wait=True)
-
-    def _all_running(self) -> bool:
-        return self._done.empty() and len(self._held) <= self.concurrency
+        threads.shutdown(wait=False, cancel_futures=True)
+        for key, future in self._handed_out.items():
+            if future.cancelled():
+                self._done.put((self._held[key], None, False))
+        self._settle(wait=False)
 
     def _settle_rest(self) -> None:
         while self._held:

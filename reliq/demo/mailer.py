@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import smtplib
 import threading
 from datetime import UTC, datetime
@@ -59,6 +58,7 @@ class Mailer:
         self.port = port
         self.worker = worker
         self._mine = threading.local()
+        self._all: set[smtplib.SMTP] = set()
 
     def __call__(self, item: Item) -> None:
         """Returns when the SMTP server has accepted the mail.
@@ -76,14 +76,21 @@ class Mailer:
             self._drop_connection()
             raise
 
+    def close(self) -> None:
+        """Closes the connections of all threads, once these are through."""
+        for smtp in self._all:
+            smtp.close()
+
     def _connection(self) -> smtplib.SMTP:
         if getattr(self._mine, "smtp", None) is None:
-            self._mine.smtp = smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=_TIMEOUT)
-        smtp: smtplib.SMTP = self._mine.smtp
-        return smtp
+            smtp = smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=_TIMEOUT)
+            self._mine.smtp = smtp
+            self._all.add(smtp)
+        mine: smtplib.SMTP = self._mine.smtp
+        return mine
 
     def _drop_connection(self) -> None:
         smtp, self._mine.smtp = getattr(self._mine, "smtp", None), None
         if smtp is not None:
-            with contextlib.suppress(OSError):  # it is broken: that is why it goes
-                smtp.close()
+            self._all.discard(smtp)
+            smtp.close()

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import IO, Self
 
@@ -65,11 +66,22 @@ class Child:
             raise ChildFailed(f"{self.name} did not start: {self._last_words()}")
         return line
 
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    def failed(self) -> bool:
+        """Whether the process ended with an error of its own, not in order and not by a signal."""
+        return (self._process.poll() or 0) > 0
+
     def check(self) -> None:
         """Raises ChildFailed if the child has ended."""
-        status = self._process.poll()
-        if status is not None:
-            raise ChildFailed(f"{self.name} ended with status {status}: {self._last_words()}")
+        if self.has_ended():
+            raise ChildFailed(self.obituary())
+
+    def obituary(self) -> str:
+        """How the child ended, and the last that it said on stderr."""
+        return f"{self.name} (pid {self.pid}) ended with status {self._process.returncode}: {self._last_words()}."
 
     def freeze(self) -> None:
         """Stops the process where it is (SIGSTOP), until `thaw`."""
@@ -89,16 +101,13 @@ class Child:
         self._process.terminate()
 
     def close(self) -> None:
-        """Waits until the process has ended: after `stop`, or because its standard input ends with this call."""
+        """Ends the standard input of the process, which therefore leaves, and waits for that."""
+        self.thaw()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._await_end()
+        self.await_end()
         self._errors.close()
-
-    def await_stop(self) -> None:
-        """Waits for the end that `stop` asked for; kills a process that does not come to it."""
-        self._await_end()
 
     def __enter__(self) -> Self:
         return self
@@ -106,16 +115,51 @@ class Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _await_end(self) -> None:
+    def await_end(self) -> None:
+        """Waits until the process has ended; kills it when it takes too long."""
         try:
             self._process.wait(_PATIENCE)
-        except BaseException:  # not in time, or Ctrl-C for the second time
+        except subprocess.TimeoutExpired:
+            self.kill()
+        except BaseException:  # Ctrl-C for the second time
             self.kill()
             raise
 
     def _last_words(self) -> str:
         self._errors.seek(0)
         return self._errors.read()[-2000:].decode(errors="replace").strip() or "it said nothing"
+
+
+class Crew:
+    """The workers: those that were ever started, and which of them should be alive. A context manager."""
+
+    def __init__(self) -> None:
+        self._all: list[Child] = []
+        self.living: list[Child] = []
+
+    def add(self, child: Child) -> None:
+        """Takes charge of a child."""
+        self._all.append(child)
+        self.living.append(child)
+
+    def next_name(self) -> str:
+        """A name that no worker had."""
+        return f"worker-{len(self._all) + 1}"
+
+    def stop(self) -> None:
+        """Asks all to end in order, and waits until they have."""
+        for child in self.living:
+            child.stop()
+        while self.living:
+            self.living.pop().await_end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with ExitStack() as closing:  # each is closed, also where closing another is interrupted
+            for child in self._all:
+                closing.callback(child.close)
 
 
 def leave_with_parent() -> None:

@@ -126,8 +126,8 @@ def _recipient(line: int, raw: bytes, columns: list[str]) -> Recipient:
     if len(fields) != len(columns):
         raise _Fault(f"{len(fields)} columns instead of {len(columns)}")
     row = dict(zip(columns, (value.strip(" ") for value in fields), strict=True))
-    for column in COLUMNS:
-        _check_text(column, row[column])
+    if missing := [column for column in COLUMNS if not row[column]]:
+        raise _Fault(f"no {missing[0]}")
     _check_length("name", row["name"], MAX_NAME)
     _check_length("order", row["order"], MAX_ORDER)
     _check_address(row["email"])
@@ -139,6 +139,7 @@ def _fields(raw: bytes) -> list[str]:
         raise _Fault(f"longer than {MAX_LINE} bytes")
     try:
         text = raw.removesuffix(b"\n").removesuffix(b"\r").decode()
+        _check_characters(text)
         return next(csv.reader([text], strict=True), [])
     except UnicodeDecodeError as error:
         raise _Fault(f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}") from None
@@ -146,13 +147,11 @@ def _fields(raw: bytes) -> list[str]:
         raise _Fault(f"not CSV: {error}") from None
 
 
-def _check_text(column: str, value: str) -> None:
+def _check_characters(text: str) -> None:
     """A line end or another control character in a header of a mail would end that header."""
-    if not value:
-        raise _Fault(f"no {column}")
-    for char in value:
+    for position, char in enumerate(text, start=1):
         if unicodedata.category(char) in {"Cc", "Zl", "Zp"}:
-            raise _Fault(f"control character U+{ord(char):04X} in the {column}")
+            raise _Fault(f"control character U+{ord(char):04X} at position {position}")
 
 
 def _check_length(column: str, value: str, limit: int) -> None:
@@ -165,7 +164,7 @@ def _check_address(address: str) -> None:
     shown = ascii(address if len(address) <= 60 else address[:57] + "...")
     faults = (
         ("@" not in address, "no @"),
-        (address.count("@") > 1, f"{address.count('@')} times @"),
+        (address.count("@") > 1, f"{address.count('@')} @"),
         (any(char.isspace() for char in address), "a space"),
         (not address.isascii(), "a letter outside ASCII"),
         (len(address) > MAX_ADDRESS or len(local) > MAX_LOCAL, "too many characters"),

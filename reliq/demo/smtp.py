@@ -31,7 +31,8 @@ class Log:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802, ARG002
         """Takes a mail of one recipient, and refuses others for good: they are not ours."""
-        headers = _headers.parsebytes(envelope.content or b"")
+        assert isinstance(envelope.content, bytes)  # noqa: S101  it is, without decode_data
+        headers = _headers.parsebytes(envelope.content)
         message_id, delivery = headers["Message-ID"], str(headers[mailer.DELIVERY_HEADER])
         if not message_id or not delivery.isdigit() or len(envelope.rcpt_tos) != 1:
             return "554 not a mail of the demo"
@@ -44,7 +45,7 @@ class Log:
 async def serve(path: Path) -> None:
     """Serves until standard input ends."""
     loop = asyncio.get_running_loop()
-    with path.open("ab", buffering=0) as file:
+    with path.open("wb", buffering=0) as file:
         log = Log(file)
         server = await loop.create_server(lambda: SMTP(log, hostname="localhost", loop=loop), "127.0.0.1", 0)
         print(json.dumps({"port": server.sockets[0].getsockname()[1], "log": str(path)}), flush=True)

@@ -7,6 +7,7 @@ order. When its standard input ends the demo is gone, and the worker goes at onc
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 from reliq.demo import processes
 from reliq.demo.mailer import Mailer
@@ -26,15 +27,11 @@ def main() -> None:
     parser.add_argument("name")
     options = parser.parse_args()
     processes.leave_with_parent()
-    worker = Worker(
-        Queue(options.queue),
-        Mailer(options.smtp_port, options.name),
-        lease=options.lease,
-        concurrency=CONCURRENCY,
-        prefetch=CAPACITY - CONCURRENCY,
-    )
-    print("ready", flush=True)
-    worker.run()
+    with closing(Mailer(options.smtp_port, options.name)) as mailer, Queue(options.queue) as queue:
+        ahead = CAPACITY - CONCURRENCY
+        worker = Worker(queue, mailer, lease=options.lease, concurrency=CONCURRENCY, prefetch=ahead)
+        print("ready", flush=True)
+        worker.run()
 
 
 if __name__ == "__main__":

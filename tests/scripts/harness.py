@@ -41,13 +41,17 @@ def stamp_of(record: bytes) -> int:
 
 
 class Scripts:
-    """One queue as its scripts see it. `now_ms` is their clock and `epoch` what their client knows."""
+    """One queue as its scripts see it. `now_ms` is their clock and `epoch` what their client knows.
+
+    `is_whole`: the test has damaged no key, so that these are compared at its end.
+    """
 
     def __init__(self, client: redis.Redis, queue: str = "q") -> None:
         self.client = client
         self.keys = Keys(queue)
         self.now_ms = START_MS
         self.epoch = b""
+        self.is_whole = True
 
     def call(self, verb: str, *rest: bytes | str | int, **named: bytes | str | int) -> Reply:
         """One call, without the status word and the epoch in its reply."""

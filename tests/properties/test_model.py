@@ -1,0 +1,296 @@
+"""Random histories on a real server, compared step by step with a model of lists and dicts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from contract.clients import Clock, make_queue
+from contract.evidence import check_queue
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from properties.conftest import PROFILE
+from properties.model import BACKOFF_CAP, MAX_ATTEMPTS, MAX_DELIVERIES, Model, S
+from proxy import FaultProxy
+
+from reliq import Enqueued, Item, ItemNotFound, LeaseLost, New, Queue, QueuePaused
+from reliq.embedded import Server
+
+T = TypeVar("T")
+
+# Ids of the three forms that the server stores: as text, as text of 16 bytes, as a UUID.
+KNOWN_IDS = ["a", "b", "sixteen bytes ok", "c" * 200, "018f0000-0000-7000-8000-000000000001"]
+LEASES = st.sampled_from([5, 10, 30])  # seconds
+some_ids = st.lists(st.integers(0, 40), min_size=1, max_size=5)
+numbers = itertools.count()
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Rules call the queue and the model alike; what they return is compared, and so is everything after each rule."""
+
+    def __init__(self, style: str, server: Server, client: redis.Redis, proxy: FaultProxy) -> None:
+        super().__init__()
+        self.client, self.proxy = client, proxy
+        self.name = f"q{next(numbers)}"
+        self.clock = Clock()
+        self.queue: Queue = make_queue(style, self.name, proxy.url)
+        self.eyes = Queue(self.name, server.socket_url)  # looks on, past the proxy
+        for queue in (self.queue, self.eyes):
+            self.clock.follow(queue)
+        self.held: list[Item] = []  # every item ever claimed, also those whose receipt is stale
+        self.ids: list[str] = []
+        self.payloads: dict[str, Any] = {}
+
+    @initialize(expiry=st.sampled_from(["requeue", "hold", "dead"]), retry=st.sampled_from(["later", "tail", "head"]))
+    def settings(self, expiry: str, retry: str) -> None:
+        self.model = Model(expiry, retry, self.now_ms())
+        self.queue.configure(
+            expiry=expiry,
+            retry=retry,
+            max_attempts=MAX_ATTEMPTS,
+            max_deliveries=MAX_DELIVERIES,
+            backoff_base=5,
+            backoff_cap=BACKOFF_CAP,
+            finished_age=10 * 86400,
+        )
+
+    def teardown(self) -> None:
+        for queue in (self.queue, self.eyes):
+            queue.close()
+        self.proxy.clear()
+        for key in self.client.scan_iter(f"reliq:{{{self.name}}}:*"):
+            self.client.delete(key)
+
+    def now_ms(self) -> int:
+        return round(self.clock.now * 1000)
+
+    def under(self, fault: str, call: Callable[[], T]) -> T:
+        """A call of whose attempts one may lose its reply after the server did it, or meet a server without scripts."""
+        if fault == "scripts lost":
+            self.client.script_flush()
+        lost = self.proxy.lose_reply(match=b"EVALSHA") if fault == "reply lost" else None
+        try:
+            return call()
+        finally:
+            assert lost is None or lost.fired == 1
+            self.proxy.clear()
+
+    def chosen(self, numbers_of_ids: list[int]) -> list[str]:
+        return [(self.ids or KNOWN_IDS)[n % len(self.ids or KNOWN_IDS)] for n in numbers_of_ids]
+
+    def items_of(self, number: int, count: int) -> list[Item]:
+        """Some items of one claim, from an index into all that were ever claimed."""
+        first = self.held[number % len(self.held)]
+        return [item for item in self.held if item.receipt == first.receipt][:count]
+
+    # Producers
+
+    @rule(fault=st.sampled_from(["", "", "", "reply lost", "scripts lost"]), data=st.data())
+    def enqueue(self, fault: str, data: st.DataObject) -> None:
+        new = data.draw(
+            st.lists(
+                st.tuples(st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 5, 15])), min_size=1, max_size=6
+            )
+        )
+        entries = [New(f"p{next(numbers)}", id=item_id, delay=delay or None) for item_id, delay in new]
+        try:
+            results = self.under(fault, lambda: self.queue.enqueue_many(entries))
+        except QueuePaused:
+            assert self.model.paused
+            return
+        assert not self.model.paused
+        for entry, result in zip(entries, results, strict=True):
+            self._enqueued(entry, result, certain=fault != "reply lost" or entry.id is None)
+
+    def _enqueued(self, entry: New, result: Enqueued, *, certain: bool) -> None:
+        delay = entry.delay or 0
+        assert isinstance(delay, int)
+        created = self.model.enqueue(result.id, delay * 1000)
+        assert result.created == created or not certain
+        if created:
+            self.payloads[result.id] = entry.payload
+            if result.id not in self.ids:
+                self.ids.append(result.id)
+
+    # Workers
+
+    @rule(count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "", "reply lost", "scripts lost"]))
+    def claim(self, count: int, lease: int, fault: str) -> None:
+        expected = self.model.claim(count)
+        self._claimed(self.under(fault, lambda: self.queue.claim(count, lease=lease)), expected, lease)
+
+    def _claimed(self, items: list[Item], expected: list[str], lease: int) -> None:
+        assert [item.id for item in items] == expected
+        for item in items:
+            history = self.model.history[item.id]
+            assert item.payload == self.payloads[item.id]
+            assert (item.delivery, item.attempt) == (history.claims + 1, history.failures + 1)
+        if items:
+            assert items[0].receipt not in {item.receipt for item in self.held}
+            self.model.hold(items[0].receipt, expected, lease * 1000)
+        self.held += items
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 200), count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost", "scripts lost"]))
+    def finish(self, number: int, count: int, fault: str) -> None:
+        items = self.items_of(number, count)
+        lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
+        assert self.lost_in(lambda: self.queue.finish(items), fault) == lost
+
+    def lost_in(self, call: Callable[[], object], fault: str) -> list[str]:
+        try:
+            self.under(fault, call)
+        except LeaseLost as error:
+            return list(error.ids)
+        return []
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 200), count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
+    def finish_and_claim(self, number: int, count: int, lease: int, fault: str) -> None:
+        items = self.items_of(number, count)
+        lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
+        expected = self.model.claim(count)
+        claimed = self.under(fault, lambda: self.queue.finish_and_claim(items, count, lease=lease))
+        assert list(claimed.lost) == lost
+        self._claimed(claimed, expected, lease)
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 200), count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost"]))
+    def release(self, number: int, count: int, fault: str) -> None:
+        items = self.items_of(number, count)
+        lost = self.model.release(items[0].receipt, [item.id for item in items])
+        assert self.lost_in(lambda: self.queue.release(items), fault) == lost
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 200), fault=st.sampled_from(["", "", "reply lost", "scripts lost"]))
+    def fail(self, number: int, fault: str) -> None:
+        (item,) = self.items_of(number, 1)
+        expected = self.model.fail(item.receipt, item.id)
+        try:
+            (outcome,) = self.under(fault, lambda: self.queue.fail(item, "no"))
+        except LeaseLost:
+            assert expected is None
+            return
+        assert outcome.state is expected
+        if outcome.due_at is not None:
+            self._due(item.id, round(outcome.due_at * 1000))
+
+    def _due(self, item_id: str, due: int) -> None:
+        """Takes over the time that the server drew, or checks that a repeat tells the same."""
+        scheduled = self.model.aside[S.SCHEDULED]
+        if scheduled[item_id] < 0:
+            assert self.model.now <= due <= self.model.now + BACKOFF_CAP * 1000
+            scheduled[item_id] = due
+        assert scheduled[item_id] == due
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 200), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
+    def renew(self, number: int, lease: int, fault: str) -> None:
+        (item,) = self.items_of(number, 1)
+        lost = [] if self.model.renew(item.receipt, item.id, lease * 1000) else [item.id]
+        assert self.lost_in(lambda: self.queue.renew(item, lease), fault) == lost
+
+    # Time and operators
+
+    @rule(seconds=st.sampled_from([0.001, 1, 4.999, 5, 10, 31]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.model.now = self.now_ms()
+
+    @rule(fault=st.sampled_from(["", "", "reply lost"]))
+    def recover(self, fault: str) -> None:
+        self.model.recover()
+        self.under(fault, self.queue.recover)
+
+    @rule(chosen=some_ids, verb=st.sampled_from(["requeue", "cancel", "discard"]), fault=st.sampled_from(["", "reply lost"]))
+    def move(self, chosen: list[int], verb: str, fault: str) -> None:
+        ids = self.chosen(chosen)
+        getattr(self.model, verb)(ids)
+        moved = self.under(fault, lambda: getattr(self.queue, verb)(*ids))
+        target = S.QUEUED if verb == "requeue" else S.REMOVED
+        assert set(moved.ids) == {i for i in ids if self.model.state(i) is target}
+        assert moved.skipped == {i: self.model.state(i) for i in ids if i not in moved.ids}
+
+    @rule(chosen=some_ids, decision=st.sampled_from(["finish", "requeue", "dead"]), fault=st.sampled_from(["", "reply lost"]))
+    def resolve(self, chosen: list[int], decision: str, fault: str) -> None:
+        ids = self.chosen(chosen)
+        self.model.resolve(ids, decision)
+        moved = self.under(fault, lambda: self.queue.resolve(ids, decision))
+        assert moved.skipped == {i: self.model.state(i) for i in ids if i not in moved.ids}
+
+    @rule(limit=st.integers(1, 3), fault=st.sampled_from(["", "reply lost"]))
+    def redrive(self, limit: int, fault: str) -> None:
+        expected = self.model.redrive(limit)
+        assert self.under(fault, lambda: self.queue.redrive(limit)) == expected
+
+    @precondition(lambda self: len(self.ids) > 10)
+    @rule(state=st.sampled_from([S.QUEUED, S.SCHEDULED, S.ORPHANED, S.DEAD]))
+    def purge(self, state: S) -> None:
+        before = self.model.purged
+        self.model.purge(state)
+        assert self.queue.purge(state) == self.model.purged - before
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        self.model.paused = paused
+        if paused:
+            self.queue.pause(enqueue=True)
+        else:
+            self.queue.resume()
+
+    # After each rule
+
+    @invariant()
+    def counts_agree(self) -> None:
+        counts, model = self.eyes.counts(), self.model
+        assert counts.queued == len(model.queued)
+        assert counts.in_progress == sum(len(lease.ids) for lease in model.leases.values())
+        assert counts.claims == len(model.leases)
+        for state, times in model.aside.items():
+            assert getattr(counts, state) == len(times)
+        assert counts.finished == sum(how is S.FINISHED for how, _ in model.ended.values())
+        assert counts.removed == sum(how is S.REMOVED for how, _ in model.ended.values()) + model.purged
+        assert counts.enqueued == model.enqueued == sum(getattr(counts, s) for s in S)
+
+    @invariant()
+    def every_item_is_where_the_model_has_it(self) -> None:
+        held = [item_id for lease in self.model.leases.values() for item_id in lease.ids]
+        assert self.all_in(S.QUEUED) == self.model.queued
+        assert sorted(self.all_in(S.IN_PROGRESS)) == sorted(held)
+        for state in self.model.aside:
+            assert self.all_in(state) == self.model.first(state)
+
+    def all_in(self, state: S) -> list[str]:
+        """The ids in a state, each of which went through what the model knows."""
+        infos = list(self.eyes.scan(state))
+        for info in infos:
+            history = self.model.history[info.id]
+            seen = (info.deliveries, info.failures, info.expiries, info.payload)
+            assert seen == (history.claims, history.failures, history.expiries, self.payloads[info.id])
+            assert info.at == (self.model.aside[state][info.id] / 1000 if state in self.model.aside else None)
+        return [info.id for info in infos]
+
+    @rule(number=st.integers(0, 40))
+    def look(self, number: int) -> None:
+        (item_id,) = self.chosen([number])
+        try:
+            state: S | None = self.queue.get(item_id).state
+        except ItemNotFound:
+            state = None
+        assert state is self.model.state(item_id)
+
+    @invariant()
+    def the_keys_agree_with_each_other(self) -> None:
+        check_queue(self.client, self.name)
+
+
+@pytest.mark.parametrize("style", ["sync", "async"])
+@pytest.mark.timeout(0)
+def test_a_queue_does_what_the_model_does(
+    style: str, server: Server, redis_client: redis.Redis, proxy: FaultProxy
+) -> None:
+    """Whatever happens in whatever order, lost replies and lost scripts included, the queue and the model agree."""
+    run_state_machine_as_test(lambda: QueueMachine(style, server, redis_client, proxy), settings=PROFILE)
