@@ -99,6 +99,9 @@ local function claim_items(now)
     call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
     return ids, records, histories_of(ids), false
   end
+  if field.paused_claim then
+    return {}, {}, {}, false
+  end
   local used, cancelled, broken, more
   ids, records, used, cancelled, broken, more = oldest(tonumber(count))
   if used == 0 then

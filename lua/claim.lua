@@ -37,10 +37,7 @@ local now = clock()
 look_for_idle()
 local recovered = recover_expired(PAGE, now)
 local returned = recovered.requeued + queue_due(now)
-local ids, records, histories, more = {}, {}, {}, false
-if not field.paused_claim then
-  ids, records, histories, more = claim_items(now)
-end
+local ids, records, histories, more = claim_items(now)
 wake_workers(returned - #ids, now)
 if #ids > 0 or more or worker == '' then
   return { 'ok', known, ids, records, histories, more and 1 or 0, -1 }

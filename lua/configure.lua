@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- configure: changes settings of a queue, which is made where there is none. Repeating it changes nothing more.
 -- Returns {'ok', epoch, name, value, name, value ...} with all settings as they are now.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.

@@ -34,9 +34,6 @@ local lost = finish_runs(6, #ARGV, now)
 look_for_idle()
 local recovered = recover_expired(PAGE, now)
 local returned = recovered.requeued + queue_due(now)
-local ids, records, histories, more = {}, {}, {}, false
-if not field.paused_claim then
-  ids, records, histories, more = claim_items(now)
-end
+local ids, records, histories, more = claim_items(now)
 wake_workers(returned - #ids, now)
 return { 'ok', known, lost, ids, records, histories, more and 1 or 0 }

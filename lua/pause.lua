@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- pause: closes a queue for claims, for new items, or both. Items in progress go on. Repeating it changes nothing more.
 -- Returns {'ok', epoch}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.

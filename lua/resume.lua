@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- resume: opens a queue again for claims and new items, and wakes idle workers. Repeating it changes nothing more.
 -- Returns {'ok', epoch}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.

@@ -39,6 +39,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("enqueue", None, _S.SCHEDULED, "due later"),
     Transition("claim", _S.SCHEDULED, _S.QUEUED, "due"),
     Transition("claim", _S.QUEUED, _S.IN_PROGRESS),
+    Transition("claim", _S.QUEUED, _S.DEAD, "its record or payload is unreadable"),
     Transition("finish", _S.IN_PROGRESS, _S.FINISHED),
     Transition("release", _S.IN_PROGRESS, _S.QUEUED, "at the head"),
     Transition("fail", _S.IN_PROGRESS, _S.SCHEDULED, "retry later"),

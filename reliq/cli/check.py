@@ -51,10 +51,15 @@ class Metric:
 
     def perfdata(self) -> str:
         """As the plugin guidelines have it: name=value;warn;crit;min;max."""
-        value = "U" if self.value is None else f"{self.value:g}"
-        limits = ";".join("" if limit is None else f"{limit:g}" for limit in (self.warn, self.crit))
+        value = "U" if self.value is None else _number(self.value)
+        limits = ";".join("" if limit is None else _number(limit) for limit in (self.warn, self.crit))
         unit = "" if self.value is None else METRICS[self.name][1]
         return f"{self.name}={value}{unit};{limits};0{';100' if self.name == 'memory' else ''}"
+
+
+def _number(value: float) -> str:
+    """Up to three decimals, never with an exponent: monitors don't read these."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 class _Unusable(click.UsageError):
@@ -142,7 +147,7 @@ def _memory(info: dict[str, str]) -> tuple[float | None, list[str]]:
 
 def _sentence(metrics: list[Metric], notes: list[str]) -> Iterator[str]:
     for metric in metrics:
-        value = "unknown" if metric.value is None else f"{metric.value:g}{METRICS[metric.name][1]}"
+        value = "unknown" if metric.value is None else _number(metric.value) + METRICS[metric.name][1]
         mark = f" ({WORDS[metric.level()].lower()})" if metric.level() else ""
         yield f"{metric.name} {value}{mark}"
     yield from notes

@@ -159,7 +159,7 @@ class Scenario:
         return counts
 
     def _replace(self, worker: Child) -> None:
-        """For a worker that somebody else has ended: its items come back as those of any other. One that failed is a bug."""
+        """For a worker that somebody else has ended: its items come back too. One that failed by itself is a bug."""
         self._replaced += 1
         if worker.failed() or self._replaced > _REPLACEMENTS:
             worker.check()

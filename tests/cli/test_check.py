@@ -8,6 +8,7 @@ import pytest
 import redis
 
 import reliq
+from reliq.cli.check import Metric
 from reliq.embedded import Server
 
 from .conftest import Call, kill
@@ -56,6 +57,12 @@ def test_thresholds_alarm_above(run: Call, emails: reliq.Queue, limits: list[str
     ran = run("check", "emails", *limits)
     assert ran.code == code
     assert ran.out.startswith(f"RELIQ {word} - ")
+
+
+def test_large_numbers_have_no_exponent() -> None:
+    """A backlog of millions is a number that monitors read."""
+    assert Metric("length", 12_345_678, 10_000_000, None).perfdata() == "length=12345678;10000000;;0"
+    assert Metric("age", 0.0004, 90, 600.5).perfdata() == "age=0s;90;600.5;0"
 
 
 def test_memory_without_a_maximum_is_not_full(run: Call, emails: reliq.Queue) -> None:

@@ -103,6 +103,7 @@ def test_a_run_leaves_no_process_and_no_file(finished: Finished, shared_demo: De
     assert shared_demo.leftovers() == []
 
 
+@pytest.mark.slow
 def test_one_worker_is_enough(demo: Demo, tmp_path: Path) -> None:
     """The one that replaces it finishes its work. The account is a table."""
     ended = demo.run("--file", first_lines(40, tmp_path / "r.csv"), "--workers", "1", "--lease", "0.5")
@@ -149,6 +150,7 @@ def test_a_directory_is_not_a_file(demo: Demo, tmp_path: Path) -> None:
     assert demo.run("--file", tmp_path).status == 2
 
 
+@pytest.mark.slow
 def test_a_server_of_ones_own_is_used_and_left_empty(demo: Demo, tmp_path: Path) -> None:
     """No item of the demo stays on it, and its password is on no command line and in no output."""
     with start_server(requirepass="hush-hush") as server:
@@ -166,6 +168,7 @@ def test_a_server_of_ones_own_is_used_and_left_empty(demo: Demo, tmp_path: Path)
     assert "hush-hush" not in ended.err + ended.out
 
 
+@pytest.mark.slow
 def test_keep_server_leaves_it_up_until_ctrl_c(demo: Demo, tmp_path: Path) -> None:
     """The account has been printed by then; the exit status is that of the account."""
     run = demo.start("--file", first_lines(40, tmp_path / "r.csv"), "--lease", "0.5", "--keep-server")
@@ -193,9 +196,10 @@ def test_nothing_survives_a_demo_that_is_ended_half_way(demo: Demo, number: sign
     assert "Traceback" not in ended.err
 
 
-def test_a_worker_that_somebody_else_kills_is_replaced(demo: Demo) -> None:
+@pytest.mark.slow
+def test_a_worker_that_somebody_else_kills_is_replaced(demo: Demo, tmp_path: Path) -> None:
     """Nothing of it is lost either."""
-    run = demo.start("--lease", "1", "--report", "json")
+    run = demo.start("--file", first_lines(800, tmp_path / "r.csv"), "--lease", "1", "--report", "json")
     run.wait_for("finished,")
     (other,) = (process for process in run.workers() if command_line(process).endswith("worker-2"))
     other.kill()

@@ -14,10 +14,11 @@ PARTS = sorted(path.stem for path in _scripts.lua_folder().glob("_*.lua"))
 
 # A full server must drain, so what takes items out, or moves them, may use memory beyond its limit.
 ALLOW_OOM = set(
-    "claim finish finish_and_claim renew release fail recover requeue redrive resolve cancel discard purge".split()
+    "claim finish finish_and_claim renew release fail recover requeue redrive resolve cancel discard purge"
+    " configure pause resume".split()
 )
 NO_WRITES = {"inspect", "get", "scan", "oldest"}
-NO_FLAGS = {"enqueue", "configure", "pause", "resume"}
+NO_FLAGS = {"enqueue"}
 
 CALL = re.compile(r"\bcall\('(\w+)'")
 FORBIDDEN = {"KEYS", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "LREM", "HGETALL", "SMEMBERS", "WAIT", "WAITAOF", "HKEYS", "HVALS"}

@@ -1,0 +1,295 @@
+"""The loops, driven by hand: what they ask for next, given what came of it. No server, no clock but a list of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reliq import DrainTimeout, PayloadError, QueueFull, Unavailable, _commands, _ids, _plans, _policy
+from reliq._commands import ClaimReply, Command, Session
+from reliq._plans import Block, ClaimRequest, Plan, Sleep
+from reliq._policy import Applied, Retry
+from reliq.item import Claimed, Counts, Enqueued, ItemState, Recovered
+
+
+class FakeClock:
+    """Time passes only when a plan is told that it did."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ended(plan: Plan[Any], value: Any = None) -> Any:
+    """The result of a plan that has to end now."""
+    with pytest.raises(StopIteration) as stop:
+        plan.send(value)
+    return stop.value.value
+
+
+def some_items(count: int) -> Claimed:
+    return Claimed([object()] * count)  # type: ignore[list-item]  # no plan looks into them
+
+
+def nothing(*, more: bool = False, next_ms: int = -1) -> ClaimReply:
+    return ClaimReply(Claimed(), [], more, next_ms)
+
+
+# Riding out faults
+
+
+def test_a_command_is_repeated_until_it_succeeds() -> None:
+    """Between attempts there is a pause; the repeat is the very same command."""
+    command, clock = _commands.recover(5), FakeClock()
+    plan = _plans.persist(command, 10.0, Retry("first", Applied.NO), clock=clock)
+    assert isinstance(next(plan), Sleep)
+    assert plan.send(None) is command
+    assert isinstance(plan.throw(Retry("second", Applied.NO)), Sleep)
+    assert plan.send(None) is command
+    assert ended(plan, "done") == "done"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "maybe"),
+    [([Applied.NO, Applied.NO], False), ([Applied.MAYBE, Applied.NO], True), ([Applied.NO, Applied.MAYBE], True)],
+)
+def test_giving_up(attempts: list[Applied], maybe: bool) -> None:
+    """When the time is up the error says whether any attempt may have been applied, how many there were, and the ids."""
+    clock = FakeClock()
+    plan = _plans.persist(_commands.cancel(["a", "b"]), 10.0, Retry("first", attempts[0]), clock=clock)
+    next(plan)
+    plan.send(None)
+    clock.now += 10
+    with pytest.raises(Unavailable, match="last words") as caught:
+        plan.throw(Retry("last words", attempts[1]))
+    error = caught.value
+    assert (error.may_have_been_applied, error.attempts, error.seconds, error.ids) == (maybe, 2, 10.0, ("a", "b"))
+
+
+def test_no_time_at_all() -> None:
+    """With a timeout of 0 s there is one attempt."""
+    with pytest.raises(Unavailable) as caught:
+        next(_plans.persist(_commands.recover(5), 0.0, Retry("first", Applied.MAYBE), clock=FakeClock()))
+    assert caught.value.attempts == 1
+
+
+def test_a_refusal_ends_it() -> None:
+    """What is no fault is not repeated."""
+    plan = _plans.persist(_commands.recover(5), 10.0, Retry("first", Applied.NO), clock=FakeClock())
+    next(plan)
+    plan.send(None)
+    with pytest.raises(QueueFull):
+        plan.throw(QueueFull("q", length=1, max_length=1))
+
+
+# Enqueueing in batches
+
+
+def test_batches_by_count() -> None:
+    """Batches have so many items, and the results are in the order of the source."""
+    plan = _plans.enqueue_many(Session("q"), range(5), 2)
+    command, sizes, results = next(plan), [], []
+    while True:
+        assert isinstance(command, Command)
+        sizes.append(len(command.keys))
+        made = [Enqueued(_ids.unpack(key), True) for key in command.keys]
+        results += made
+        try:
+            command = plan.send(made)
+        except StopIteration as stop:
+            assert stop.value == results
+            break
+    assert sizes == [2, 2, 1]
+
+
+def test_batches_by_bytes() -> None:
+    """A batch has at most 4 MiB, unless a single item has more."""
+    payload = bytes(_policy.MAX_BATCH_BYTES // 4)
+    plan = _plans.enqueue_many(Session("q", max_payload=2**30), [payload] * 4 + [payload * 8, b""], 100)
+    sizes, command = [], next(plan)
+    while isinstance(command, Command):
+        sizes.append(len(command.keys))
+        try:
+            command = plan.send([])
+        except StopIteration:
+            break
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_an_error_says_what_was_enqueued_before_it() -> None:
+    """Whether the server refuses a batch or a payload can't be carried."""
+    for bad in (True, False):
+        source: Iterator[Any] = iter([1, 2, 3, object() if bad else 4])
+        plan = _plans.enqueue_many(Session("q"), source, 2)
+        next(plan)
+        first = [Enqueued("a", True), Enqueued("b", False)]
+        with pytest.raises((PayloadError, QueueFull)) as caught:
+            plan.send(first)
+            plan.throw(QueueFull("q", length=1, max_length=1))
+        assert isinstance(caught.value, PayloadError) is bad
+        assert list(caught.value.enqueued) == first
+
+
+# Claiming
+
+
+def test_a_claim_that_does_not_wait() -> None:
+    """One question, one answer."""
+    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 0.0), clock=FakeClock())
+    command = next(plan)
+    assert isinstance(command, Command)
+    assert command.args[3:] == (b"", 0)  # no worker is noted as idle
+    assert ended(plan, nothing()) == []
+
+
+def test_a_claim_that_waits() -> None:
+    """It is noted as idle, blocks for at most two seconds in one go, asks again after each, and ends in time."""
+    clock = FakeClock()
+    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 5.0), clock=clock)
+    blocks, effect = [], next(plan)
+    for _ in range(3):
+        assert isinstance(effect, Command)
+        assert effect.args[3] != b""
+        block = plan.send(nothing())
+        assert isinstance(block, Block)
+        blocks.append(block.seconds)
+        clock.now += block.seconds
+        effect = plan.send(None)
+    assert blocks == [2.0, 2.0, 1.0]
+    assert ended(plan, nothing()) == []
+
+
+def test_a_claim_wakes_up_for_what_falls_due() -> None:
+    """It blocks no longer than until the next item is due or the next lease ends."""
+    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 60.0), clock=FakeClock())
+    next(plan)
+    assert plan.send(nothing(next_ms=250)) == Block(0.25)
+    plan.send(None)
+    assert plan.send(nothing(next_ms=0)) == Block(0.001)
+    plan.send(None)
+    assert ended(plan, ClaimReply(some_items(2), []))
+
+
+def test_a_search_that_met_its_bound_goes_on_at_once() -> None:
+    """Where the server has more to look through, the claim asks again without a wait."""
+    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 0.0), clock=FakeClock())
+    next(plan)
+    assert isinstance(plan.send(nothing(more=True)), Command)
+    assert len(ended(plan, ClaimReply(some_items(2), []))) == 2
+
+
+def test_the_receipt_of_a_claim_that_was_broken_off() -> None:
+    """It is kept for the next claim, whatever broke it off; a claim that got its answer leaves nothing."""
+    session = Session("q")
+    request = ClaimRequest(5, 30.0, 0.0)
+    receipts = []
+    for error in (Unavailable("x", may_have_been_applied=True, attempts=1, seconds=1), KeyboardInterrupt()):
+        plan = _plans.claim(session, request, clock=FakeClock())
+        command = next(plan)
+        assert isinstance(command, Command)
+        receipts.append(command.args[0])
+        with pytest.raises(type(error)):
+            plan.throw(error)
+    cancelled = _plans.claim(session, request, clock=FakeClock())
+    command = next(cancelled)
+    assert isinstance(command, Command)
+    receipts.append(command.args[0])
+    cancelled.close()
+    assert len(set(receipts)) == 1
+    last = _plans.claim(session, request, clock=FakeClock())
+    next(last)
+    ended(last, nothing())
+    following = next(_plans.claim(session, request, clock=FakeClock()))
+    assert isinstance(following, Command)
+    assert following.args[0] not in receipts
+
+
+# The rest
+
+
+def test_more_than_one_script_takes() -> None:
+    """Values go out a thousand at a time, and their results come back as one list."""
+    asked: list[int] = []
+
+    def make(part: Any) -> Command[list[Any]]:
+        asked.append(len(part))
+        return _commands.finish([])
+
+    plan = _plans.in_batches(make, range(2500))
+    next(plan)
+    plan.send(["a"])
+    plan.send(["b"])
+    assert ended(plan, ["c"]) == ["a", "b", "c"]
+    assert asked == [1000, 1000, 500]
+
+
+def test_a_recovery_goes_on_while_leases_are_left() -> None:
+    """It adds up, and stops at its limit or when nothing is left."""
+    plan = _plans.recover(5000)
+    next(plan)
+    assert isinstance(plan.send((Recovered(requeued=1000), 3)), Command)
+    assert ended(plan, (Recovered(dead=2, orphaned=1), 0)) == Recovered(requeued=1000, dead=2, orphaned=1)
+    plan = _plans.recover(1000)
+    next(plan)
+    assert ended(plan, (Recovered(requeued=1000), 9)) == Recovered(requeued=1000)
+
+
+def test_a_recovery_ends_also_where_leases_hold_nothing() -> None:
+    """A server that reports leases for ever and moves nothing does not hold the caller for ever."""
+    plan = _plans.recover(3)
+    next(plan)
+    plan.send((Recovered(), 1))
+    plan.send((Recovered(), 1))
+    assert ended(plan, (Recovered(), 1)) == Recovered()
+
+
+def test_every_redrive_has_its_own_token() -> None:
+    """Only the repeat of the very same call is harmless, so each call is told apart."""
+    plan = _plans.redrive(2500)
+    tokens, command = [], next(plan)
+    for moved in (1000, 1000):
+        assert isinstance(command, Command)
+        tokens.append(command.args[0])
+        command = plan.send(moved)
+    assert isinstance(command, Command)
+    assert command.args[1] == 500
+    assert len({*tokens, command.args[0]}) == 3
+    assert ended(plan, 17) == 2017
+
+
+def test_a_purge_goes_on_while_there_may_be_more() -> None:
+    """State by state."""
+    plan = _plans.purge([ItemState.QUEUED, ItemState.DEAD])
+    states, command = [], next(plan)
+    for answer in ((1000, True), (5, False)):
+        assert isinstance(command, Command)
+        states.append(command.args[0])
+        command = plan.send(answer)
+    assert isinstance(command, Command)
+    assert [*states, command.args[0]] == ["queued", "queued", "dead"]
+    assert ended(plan, (1, False)) == 1006
+
+
+def test_draining_closes_first_and_then_looks() -> None:
+    """It closes the queue for new items, looks less and less often, and gives up with what is left."""
+    clock = FakeClock()
+    plan = _plans.drain("q", 10.0, clock=clock)
+    closing = next(plan)
+    assert isinstance(closing, Command)
+    assert closing.script.name == "pause"
+    plan.send(None)
+    first = plan.send((Counts(in_progress=2), None))
+    assert isinstance(first, Sleep)
+    plan.send(None)
+    second = plan.send((Counts(in_progress=1), None))
+    assert isinstance(second, Sleep)
+    assert first.seconds < second.seconds
+    plan.send(None)
+    clock.now += 10
+    with pytest.raises(DrainTimeout) as caught:
+        plan.send((Counts(in_progress=1, dead=5), None))
+    assert caught.value.left == {"queued": 0, "scheduled": 0, "in_progress": 1}
