@@ -41,6 +41,7 @@ from reliq.item import New as New
 from reliq.item import Recovered as Recovered
 from reliq.item import Settings as Settings
 from reliq.queue import Queue as Queue
+from reliq.queue import queues as queues
 from reliq.queue_async import AsyncQueue as AsyncQueue
 from reliq.worker import Worker as Worker
 

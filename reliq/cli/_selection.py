@@ -75,12 +75,6 @@ class Ids:
         """Drops the file."""
         self._file.close()
 
-    def keep(self, infos: Iterable[ItemInfo]) -> Iterator[ItemInfo]:
-        """Notes the ids of what passes through."""
-        for info in infos:
-            self.add(info.id)
-            yield info
-
     def add(self, item_id: str) -> None:
         """Notes an id. It is printable, so that a line holds it."""
         self._file.write(item_id + "\n")

@@ -1,12 +1,12 @@
 """Child processes that don't outlive the demo, however it ends.
 
 Each has the reading end of a pipe as its standard input and leaves when that ends: the kernel closes the writing end
-when the demo is gone. A child has a process group of its own, so that Ctrl-C reaches the demo alone, and not a session
-of its own, so that the kernel continues a child that was stopped when the demo died.
+when the demo is gone. A child has a process group of its own, so that Ctrl-C reaches the demo alone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import IO, Self
 
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _PATIENCE = 20.0  # seconds for a child to start, and to stop
 
 
@@ -163,10 +164,16 @@ class Crew:
 
 
 def leave_with_parent() -> None:
-    """In a child: ends this process at once when its standard input ends."""
+    """In a child: ends this process at once when its standard input ends.
+
+    On Linux the kernel kills it as well, when the thread that started it is gone: a process that is frozen in that
+    moment can't see the end of anything.
+    """
 
     def watch() -> None:
         sys.stdin.buffer.read()
         os._exit(0)
 
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()

@@ -70,9 +70,13 @@ def test_ids_that_an_item_can_have(queue: Queue, item_id: str) -> None:
 def test_leases_out_of_range(queue: Queue, lease: Any) -> None:
     """A lease is a millisecond to a day."""
     queue.enqueue(1)
-    for call in (queue.claim, lambda lease: queue.renew([], lease), lambda lease: queue.finish_and_claim([], lease=lease)):
+    for call in (
+        queue.claim,
+        lambda lease: queue.renew([], lease),
+        lambda lease: queue.finish_and_claim([], lease=lease),
+    ):
         with pytest.raises(InvalidArgument, match="lease"):
-            call(lease=lease)  # type: ignore[operator]  # the three take it under this name
+            call(lease=lease)
     assert queue.counts().in_progress == 0
 
 
@@ -155,7 +159,9 @@ def test_headers_are_strings(queue: Queue, headers: Any) -> None:
         7,
     ],
 )
-def test_urls_that_can_not_be_used(open_queue: OpenQueue, style: str, url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_that_can_not_be_used(
+    open_queue: OpenQueue, style: str, url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A URL that can't be used is refused when the queue is made, and its password is not in the message."""
     monkeypatch.delenv("RELIQ_URL", raising=False)
     with pytest.raises(InvalidURL) as caught:
@@ -172,7 +178,7 @@ def test_a_client_of_another_kind(open_queue: OpenQueue) -> None:
 def test_a_newer_layout(queue: Queue, redis_client: redis.Redis) -> None:
     """A queue that a newer reliq wrote is left alone, also by those that only look."""
     queue.enqueue(1)
-    redis_client.hset(Keys("emails")["meta"], "layout", "2")  # type: ignore[arg-type]  # redis-py: names are str
+    redis_client.hset(Keys("emails")["meta"], "layout", "2")
     for call in (queue.claim, queue.counts, lambda: queue.enqueue(2)):
         with pytest.raises(UnknownLayout) as caught:
             call()

@@ -15,6 +15,7 @@ from reliq._ids import pack
 from reliq._keys import Keys
 from reliq.embedded import Server
 
+
 def test_what_an_item_knows_of_itself(queue: Queue, clock: Clock) -> None:
     """A claimed item carries what was enqueued and what a handler has to know of its lease."""
     queue.enqueue({"n": 1}, id="a", headers={"trace": "t"})
@@ -129,7 +130,9 @@ def test_a_lost_reply_brings_the_same_items(open_queue: OpenQueue, proxy: FaultP
     queue.finish(items)
 
 
-def test_a_claim_that_was_given_up_is_taken_up_again(open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply) -> None:
+def test_a_claim_that_was_given_up_is_taken_up_again(
+    open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply
+) -> None:
     """The items of a claim that ended in an error come with the next claim, before others and not after their lease."""
     queue = open_queue(url=proxy.url, timeout=0)
     queue.enqueue_many(range(6))
@@ -146,9 +149,9 @@ def test_an_unreadable_payload_is_set_aside(queue: Queue, redis_client: redis.Re
     """A payload that can't be decoded stops nobody: it goes to the dead, bytes and all, and the claim names it."""
     bad, good = (enqueued.id for enqueued in queue.enqueue_many(["x", "y"]))
     items = Keys("emails")["items"]
-    record = redis_client.hget(items, pack(bad))  # type: ignore[arg-type]  # redis-py: names are str
+    record = redis_client.hget(items, pack(bad))
     assert isinstance(record, bytes)
-    redis_client.hset(items, pack(bad), record[:STAMP] + b"\xc7")  # type: ignore[arg-type]
+    redis_client.hset(items, pack(bad), record[:STAMP] + b"\xc7")
     claimed = queue.claim(5)
     assert [item.id for item in claimed] == [good]
     assert claimed.unreadable == (bad,)

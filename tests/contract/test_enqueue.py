@@ -187,9 +187,7 @@ def test_only_so_many_ended_ids_are_remembered(queue: Queue) -> None:
     assert queue.counts().finished == 6
 
 
-def test_a_lost_reply_adds_nothing_twice(
-    open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply
-) -> None:
+def test_a_lost_reply_adds_nothing_twice(open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply) -> None:
     """Where the reply is lost the call is repeated with the same ids, and the items are there once, in order."""
     queue = open_queue(url=proxy.url)
     queue.enqueue("before")
@@ -200,7 +198,9 @@ def test_a_lost_reply_adds_nothing_twice(
     assert len(set(ids)) == 5
 
 
-def test_a_lost_attempt_of_this_call_created_the_item(open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply) -> None:
+def test_a_lost_attempt_of_this_call_created_the_item(
+    open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply
+) -> None:
     """An item whose id reliq made up was created by this call, also where an earlier attempt of it did that."""
     queue = open_queue(url=proxy.url)
     queue.enqueue("before")

@@ -75,7 +75,7 @@ def test_a_queue_that_is_being_rebuilt(queue: Queue, redis_client: redis.Redis, 
     """While a queue is rebuilt one may look at it, and nothing else."""
     queue.enqueue(1, id="a")
     items = queue.claim()
-    redis_client.hset(Keys("emails")["meta"], "state", "rebuilding")  # type: ignore[arg-type]  # redis-py: names are str
+    redis_client.hset(Keys("emails")["meta"], "state", "rebuilding")
     if verb in READING:
         CALLS[verb](queue, items)
     else:

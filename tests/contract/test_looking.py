@@ -23,9 +23,7 @@ def test_everything_about_an_item(queue: Queue, clock: Clock) -> None:
     clock.advance(5)
     queue.recover()
     info = queue.get("a")
-    assert info == ItemInfo(
-        "a", S.QUEUED, [1, 2], {"k": "v"}, info.enqueued_at, 3, 1, 1, "first", None, None, info.raw
-    )
+    assert info == ItemInfo("a", S.QUEUED, [1, 2], {"k": "v"}, info.enqueued_at, 3, 1, 1, "first", None, None, info.raw)
     assert info.enqueued_at == pytest.approx(began, abs=0.001)
 
 

@@ -56,9 +56,7 @@ def test_a_verb_takes_items_from_its_states_only(
     assert queue.get("in_progress").state is S.IN_PROGRESS
 
 
-@pytest.mark.parametrize(
-    ("decision", "target"), [("finish", S.FINISHED), ("requeue", S.QUEUED), ("dead", S.DEAD)]
-)
+@pytest.mark.parametrize(("decision", "target"), [("finish", S.FINISHED), ("requeue", S.QUEUED), ("dead", S.DEAD)])
 def test_resolving(queue: Queue, clock: Clock, decision: str, target: ItemState) -> None:
     """An orphaned item is finished, requeued or buried, as somebody decides who has looked."""
     one_of_each(queue, clock)
@@ -126,9 +124,7 @@ def test_redrive_of_many(queue: Queue) -> None:
     assert (queue.counts().queued, queue.counts().dead) == (2200, 100)
 
 
-def test_a_lost_reply_redrives_no_further(
-    open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply
-) -> None:
+def test_a_lost_reply_redrives_no_further(open_queue: OpenQueue, proxy: FaultProxy, lose_reply: LoseReply) -> None:
     """A redrive that is repeated after a lost reply moves as many items as were asked for."""
     queue = open_queue(url=proxy.url)
     queue.enqueue_many(range(4))

@@ -129,13 +129,11 @@ def test_many_items(queue: Queue, clock: Clock) -> None:
     assert queue.recover(limit=10_000) == Recovered(requeued=2500)
 
 
-def test_a_record_that_went_missing_stops_nobody(
-    queue: Queue, clock: Clock, redis_client: redis.Redis
-) -> None:
+def test_a_record_that_went_missing_stops_nobody(queue: Queue, clock: Clock, redis_client: redis.Redis) -> None:
     """A damaged item is set aside among the dead and counted; the others of its claim come back."""
     queue.enqueue_many(range(3))
     ids = abandon(queue, 3, clock)
-    redis_client.hset(Keys("emails")["items"], pack(ids[1]), b"?")  # type: ignore[arg-type]  # redis-py: names are str
+    redis_client.hset(Keys("emails")["items"], pack(ids[1]), b"?")
     assert queue.recover() == Recovered(requeued=2, unreadable=1)
     info = queue.get(ids[1])
     assert (info.state, info.payload, info.raw) == (ItemState.DEAD, None, b"")

@@ -14,14 +14,15 @@ from demo.runs import is_alive
 from servers import wait_until
 
 from reliq.demo.processes import Child, ChildFailed, Crew
+from reliq.embedded import Server
 
 
-def parent_of_a_child(folder: Path, *, frozen: bool) -> tuple[subprocess.Popen[str], psutil.Process]:
+def parent_of_a_child(module: str, *arguments: str, frozen: bool) -> tuple[subprocess.Popen[str], psutil.Process]:
     """A process with a child of the demo, which is stopped where `frozen`."""
     program = f"""
         import signal
         from reliq.demo.processes import Child
-        child = Child("smtp", "reliq.demo.smtp", {str(folder / "log")!r})
+        child = Child("child", {module!r}, *{arguments!r})
         child.greeting()
         if {frozen}:
             child.freeze()
@@ -34,12 +35,21 @@ def parent_of_a_child(folder: Path, *, frozen: bool) -> tuple[subprocess.Popen[s
         return parent, psutil.Process(int(parent.stdout.readline()))
 
 
+def test_the_smtp_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """It sees the end of its standard input."""
+    parent, child = parent_of_a_child("reliq.demo.smtp", str(tmp_path / "log"), frozen=False)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_alive(child), "the child has ended")
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
-def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, *, frozen: bool) -> None:
-    """Also one that was stopped in that moment: the kernel continues it."""
-    parent, child = parent_of_a_child(tmp_path, frozen=frozen)
-    if frozen:
-        wait_until(lambda: child.status() == psutil.STATUS_STOPPED, "the child is frozen")
+def test_a_worker_ends_when_its_parent_is_killed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, *, frozen: bool
+) -> None:
+    """Also one that is frozen in that moment, as the victim is before it is killed."""
+    monkeypatch.setenv("RELIQ_URL", server.socket_url)
+    parent, child = parent_of_a_child("reliq.demo.workers", "no-items", "1", "1.0", "worker-1", frozen=frozen)
     parent.kill()
     parent.wait()
     wait_until(lambda: not is_alive(child), "the child has ended")

@@ -11,7 +11,14 @@ import redis
 from contract.clients import Clock, make_queue
 from contract.evidence import check_queue
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from properties.conftest import PROFILE
 from properties.model import BACKOFF_CAP, MAX_ATTEMPTS, MAX_DELIVERIES, Model, S
 from proxy import FaultProxy
@@ -92,7 +99,9 @@ class QueueMachine(RuleBasedStateMachine):
     def enqueue(self, fault: str, data: st.DataObject) -> None:
         new = data.draw(
             st.lists(
-                st.tuples(st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 5, 15])), min_size=1, max_size=6
+                st.tuples(st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 5, 15])),
+                min_size=1,
+                max_size=6,
             )
         )
         entries = [New(f"p{next(numbers)}", id=item_id, delay=delay or None) for item_id, delay in new]
@@ -134,7 +143,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.held += items
 
     @precondition(lambda self: self.held)
-    @rule(number=st.integers(0, 200), count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost", "scripts lost"]))
+    @rule(
+        number=st.integers(0, 200),
+        count=st.integers(1, 4),
+        fault=st.sampled_from(["", "", "reply lost", "scripts lost"]),
+    )
     def finish(self, number: int, count: int, fault: str) -> None:
         items = self.items_of(number, count)
         lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
@@ -148,7 +161,9 @@ class QueueMachine(RuleBasedStateMachine):
         return []
 
     @precondition(lambda self: self.held)
-    @rule(number=st.integers(0, 200), count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
+    @rule(
+        number=st.integers(0, 200), count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"])
+    )
     def finish_and_claim(self, number: int, count: int, lease: int, fault: str) -> None:
         items = self.items_of(number, count)
         lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
@@ -205,7 +220,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.recover()
         self.under(fault, self.queue.recover)
 
-    @rule(chosen=some_ids, verb=st.sampled_from(["requeue", "cancel", "discard"]), fault=st.sampled_from(["", "reply lost"]))
+    @rule(
+        chosen=some_ids,
+        verb=st.sampled_from(["requeue", "cancel", "discard"]),
+        fault=st.sampled_from(["", "reply lost"]),
+    )
     def move(self, chosen: list[int], verb: str, fault: str) -> None:
         ids = self.chosen(chosen)
         getattr(self.model, verb)(ids)
@@ -214,7 +233,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(moved.ids) == {i for i in ids if self.model.state(i) is target}
         assert moved.skipped == {i: self.model.state(i) for i in ids if i not in moved.ids}
 
-    @rule(chosen=some_ids, decision=st.sampled_from(["finish", "requeue", "dead"]), fault=st.sampled_from(["", "reply lost"]))
+    @rule(
+        chosen=some_ids,
+        decision=st.sampled_from(["finish", "requeue", "dead"]),
+        fault=st.sampled_from(["", "reply lost"]),
+    )
     def resolve(self, chosen: list[int], decision: str, fault: str) -> None:
         ids = self.chosen(chosen)
         self.model.resolve(ids, decision)
@@ -293,4 +316,8 @@ def test_a_queue_does_what_the_model_does(
     style: str, server: Server, redis_client: redis.Redis, proxy: FaultProxy
 ) -> None:
     """Whatever happens in whatever order, lost replies and lost scripts included, the queue and the model agree."""
-    run_state_machine_as_test(lambda: QueueMachine(style, server, redis_client, proxy), settings=PROFILE)
+
+    def machine() -> QueueMachine:
+        return QueueMachine(style, server, redis_client, proxy)
+
+    run_state_machine_as_test(machine, settings=PROFILE)  # type: ignore[arg-type]  # it takes any maker of machines

@@ -4,15 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pure.held import item
 
 from reliq import ItemState, _commands, _scripts
 from reliq._commands import Body, Command, Failure, Session
-from reliq.item import Item
-
-
-def item(item_id: str = "a", receipt: bytes = b"r" * 16) -> Item:
-    return Item(item_id, None, {}, 1, 1, 1, 0.0, receipt.hex(), "q", 30.0, 0.0, item_id.encode(), receipt)
-
 
 CLAIM: dict[str, Any] = {"lease": 1.0, "receipt": b"r" * 16, "asked_at": 0.0}
 MAKE: dict[str, Callable[[], Command[Any]]] = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from pure.test_commands import item
+from pure.held import item
 
 from reliq import ItemState, Moved, Queue, Recovered
 from reliq.item import TRANSITIONS, Claimed, sources

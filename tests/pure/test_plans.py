@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from reliq import DrainTimeout, PayloadError, QueueFull, Unavailable, _commands, _ids, _plans, _policy
 from reliq._commands import ClaimReply, Command, Session
-from reliq._plans import Block, ClaimRequest, Plan, Sleep
+from reliq._plans import Block, ClaimRequest, Effect, Plan, Sleep
 from reliq._policy import Applied, Retry
 from reliq.item import Claimed, Counts, Enqueued, ItemState, Recovered
 
@@ -58,7 +57,7 @@ def test_a_command_is_repeated_until_it_succeeds() -> None:
     [([Applied.NO, Applied.NO], False), ([Applied.MAYBE, Applied.NO], True), ([Applied.NO, Applied.MAYBE], True)],
 )
 def test_giving_up(attempts: list[Applied], maybe: bool) -> None:
-    """When the time is up the error says whether any attempt may have been applied, how many there were, and the ids."""
+    """When the time is up the error says whether an attempt may have been applied, how many there were, and the ids."""
     clock = FakeClock()
     plan = _plans.persist(_commands.cancel(["a", "b"]), 10.0, Retry("first", attempts[0]), clock=clock)
     next(plan)
@@ -89,49 +88,50 @@ def test_a_refusal_ends_it() -> None:
 # Enqueueing in batches
 
 
+def answered(effect: Effect) -> list[Enqueued]:
+    """What a server would answer to an enqueue."""
+    assert isinstance(effect, Command)
+    return [Enqueued(_ids.unpack(key), True) for key in effect.keys]
+
+
 def test_batches_by_count() -> None:
     """Batches have so many items, and the results are in the order of the source."""
     plan = _plans.enqueue_many(Session("q"), range(5), 2)
-    command, sizes, results = next(plan), [], []
-    while True:
-        assert isinstance(command, Command)
-        sizes.append(len(command.keys))
-        made = [Enqueued(_ids.unpack(key), True) for key in command.keys]
-        results += made
-        try:
-            command = plan.send(made)
-        except StopIteration as stop:
-            assert stop.value == results
-            break
-    assert sizes == [2, 2, 1]
+    batches = [answered(next(plan))]
+    for _ in range(2):
+        batches.append(answered(plan.send(batches[-1])))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert ended(plan, batches[-1]) == [result for batch in batches for result in batch]
 
 
 def test_batches_by_bytes() -> None:
     """A batch has at most 4 MiB, unless a single item has more."""
     payload = bytes(_policy.MAX_BATCH_BYTES // 4)
     plan = _plans.enqueue_many(Session("q", max_payload=2**30), [payload] * 4 + [payload * 8, b""], 100)
-    sizes, command = [], next(plan)
-    while isinstance(command, Command):
-        sizes.append(len(command.keys))
-        try:
-            command = plan.send([])
-        except StopIteration:
-            break
-    assert sizes == [3, 1, 1, 1]
+    batches = [answered(next(plan))]
+    for _ in range(3):
+        batches.append(answered(plan.send(batches[-1])))
+    ended(plan, batches[-1])
+    assert [len(batch) for batch in batches] == [3, 1, 1, 1]
 
 
-def test_an_error_says_what_was_enqueued_before_it() -> None:
-    """Whether the server refuses a batch or a payload can't be carried."""
-    for bad in (True, False):
-        source: Iterator[Any] = iter([1, 2, 3, object() if bad else 4])
-        plan = _plans.enqueue_many(Session("q"), source, 2)
-        next(plan)
-        first = [Enqueued("a", True), Enqueued("b", False)]
-        with pytest.raises((PayloadError, QueueFull)) as caught:
-            plan.send(first)
-            plan.throw(QueueFull("q", length=1, max_length=1))
-        assert isinstance(caught.value, PayloadError) is bad
-        assert list(caught.value.enqueued) == first
+def test_a_payload_that_can_not_be_carried_says_what_was_enqueued_before_it() -> None:
+    """Its batch is not sent; the error has the results of those before."""
+    plan = _plans.enqueue_many(Session("q"), [1, 2, 3, object()], 2)
+    first = answered(next(plan))
+    with pytest.raises(PayloadError) as caught:
+        plan.send(first)
+    assert list(caught.value.enqueued) == first
+
+
+def test_a_refused_batch_says_what_was_enqueued_before_it() -> None:
+    """So does an error of the server."""
+    plan = _plans.enqueue_many(Session("q"), [1, 2, 3, 4], 2)
+    first = answered(next(plan))
+    plan.send(first)
+    with pytest.raises(QueueFull) as caught:
+        plan.throw(QueueFull("q", length=1, max_length=1))
+    assert list(caught.value.enqueued) == first
 
 
 # Claiming

@@ -127,7 +127,7 @@ def test_durations() -> None:
     assert _policy.seconds(dt.timedelta(milliseconds=1500), "x", low=0, high=2) == 1.5
     for wrong in (-1, 2.1, float("nan"), float("-inf"), True, "1", None, dt.timedelta(seconds=3)):
         with pytest.raises(errors.InvalidArgument, match="x is 0 to 2 seconds"):
-            _policy.seconds(wrong, "x", low=0, high=2)  # type: ignore[arg-type]  # what is tested
+            _policy.seconds(wrong, "x", low=0, high=2)
 
 
 def test_whole_numbers() -> None:
@@ -135,7 +135,7 @@ def test_whole_numbers() -> None:
     assert _policy.whole(5, "x", low=5, high=5) == 5
     for wrong in (4, 6, 5.0, True, "5", None):
         with pytest.raises(errors.InvalidArgument, match="x is a whole number"):
-            _policy.whole(wrong, "x", low=5, high=5)  # type: ignore[arg-type]  # what is tested
+            _policy.whole(wrong, "x", low=5, high=5)
 
 
 def test_settings_by_their_names_on_the_server() -> None:

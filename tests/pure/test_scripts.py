@@ -26,7 +26,7 @@ def test_a_signature_is_read_from_the_binding_lines() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["local queued = KEYS[3] -- list: ids", "local now = ARGV[2] -- time", "-- ARGV[2...]: ids", "local a = KEYS[0] -- x"],
+    ["local queued = KEYS[3] -- ids", "local now = ARGV[2] -- time", "-- ARGV[2...]: ids", "local a = KEYS[0] -- x"],
 )
 def test_slots_out_of_order_are_refused(line: str) -> None:
     """A slot that does not follow the one before it is an error with its file and line."""
