@@ -1,4 +1,4 @@
-"""Reads a queue's keys without reliq's scripts, and checks that they agree with each other: nothing lost, nothing left."""
+"""Reads a queue's keys without reliq's scripts, and checks that they agree: nothing lost, nothing left over."""
 
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def test_a_queue_that_is_being_rebuilt(queue: Queue, redis_client: redis.Redis, 
 
 def test_a_client_that_knows_nothing(open_queue: OpenQueue) -> None:
     """For a client that never saw the queue a queue that does not exist is empty, and no call but three makes it."""
-    for name in CALLS:
+    for name, call in CALLS.items():
         if name not in ("enqueue", "enqueue_many", "pause", "configure", "drain", "get"):
-            CALLS[name](open_queue(name), [])
+            call(open_queue(name), [])
             assert open_queue(name).counts().enqueued == 0
 
 

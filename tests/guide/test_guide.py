@@ -26,7 +26,7 @@ def test_from_hand_to_hand(emails: reliq.Queue) -> None:
 
 
 def test_nothing_is_sent_twice_because_it_was_asked_for_twice(emails: reliq.Queue) -> None:
-    """With an id of your own an enqueue can be repeated: the second one changes nothing, also after the work is done."""
+    """With an id of your own an enqueue can be repeated: a second one changes nothing, also when the work is done."""
     first = emails.enqueue({"to": "ann@example.org"}, id="welcome-42")
     again = emails.enqueue({"to": "ann@example.org"}, id="welcome-42")
     assert (first.created, again.created) == (True, False)
@@ -36,7 +36,7 @@ def test_nothing_is_sent_twice_because_it_was_asked_for_twice(emails: reliq.Queu
 
 
 def test_a_worker_dies(emails: reliq.Queue, url: str) -> None:
-    """What a worker held when it died is delivered to another when the lease ends. Late words of the dead don't count."""
+    """What a worker held when it died is delivered to another when the lease ends. Its late words don't count."""
     emails.enqueue({"to": "ann@example.org"})
     (held_by_the_dead,) = emails.claim(lease=0.2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import pytest
@@ -25,6 +26,7 @@ from proxy import FaultProxy
 
 from reliq import Enqueued, Item, ItemNotFound, LeaseLost, New, Queue, QueuePaused
 from reliq.embedded import Server
+from reliq.item import TRANSITIONS
 
 T = TypeVar("T")
 
@@ -33,6 +35,16 @@ KNOWN_IDS = ["a", "b", "sixteen bytes ok", "c" * 200, "018f0000-0000-7000-8000-0
 LEASES = st.sampled_from([5, 10, 30])  # seconds
 some_ids = st.lists(st.integers(0, 40), min_size=1, max_size=5)
 numbers = itertools.count()
+
+
+@cache
+def reachable(source: S | None, verbs: frozenset[str]) -> set[S | None]:
+    """The states that some verbs can bring an item to, one after the other, by the table in item.py."""
+    found, size = {source}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {t.target for t in TRANSITIONS if t.verb in verbs and t.source in found}
+    return found
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -50,6 +62,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: list[Item] = []  # every item ever claimed, also those whose receipt is stale
         self.ids: list[str] = []
         self.payloads: dict[str, Any] = {}
+        self.did: set[str] = set()  # the verbs of the last rule
+        self.before: dict[str, S | None] = {}
 
     @initialize(expiry=st.sampled_from(["requeue", "hold", "dead"]), retry=st.sampled_from(["later", "tail", "head"]))
     def settings(self, expiry: str, retry: str) -> None:
@@ -97,6 +111,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(fault=st.sampled_from(["", "", "", "reply lost", "scripts lost"]), data=st.data())
     def enqueue(self, fault: str, data: st.DataObject) -> None:
+        self.did = {"enqueue"}
         new = data.draw(
             st.lists(
                 st.tuples(st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 5, 15])),
@@ -128,6 +143,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "", "reply lost", "scripts lost"]))
     def claim(self, count: int, lease: int, fault: str) -> None:
+        self.did = {"claim", "recover"}
         expected = self.model.claim(count)
         self._claimed(self.under(fault, lambda: self.queue.claim(count, lease=lease)), expected, lease)
 
@@ -149,6 +165,7 @@ class QueueMachine(RuleBasedStateMachine):
         fault=st.sampled_from(["", "", "reply lost", "scripts lost"]),
     )
     def finish(self, number: int, count: int, fault: str) -> None:
+        self.did = {"finish"}
         items = self.items_of(number, count)
         lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
         assert self.lost_in(lambda: self.queue.finish(items), fault) == lost
@@ -165,6 +182,7 @@ class QueueMachine(RuleBasedStateMachine):
         number=st.integers(0, 200), count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"])
     )
     def finish_and_claim(self, number: int, count: int, lease: int, fault: str) -> None:
+        self.did = {"finish", "claim", "recover"}
         items = self.items_of(number, count)
         lost = [item.id for item in items if not self.model.finish(item.receipt, item.id)]
         expected = self.model.claim(count)
@@ -175,6 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(number=st.integers(0, 200), count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost"]))
     def release(self, number: int, count: int, fault: str) -> None:
+        self.did = {"release"}
         items = self.items_of(number, count)
         lost = self.model.release(items[0].receipt, [item.id for item in items])
         assert self.lost_in(lambda: self.queue.release(items), fault) == lost
@@ -182,6 +201,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(number=st.integers(0, 200), fault=st.sampled_from(["", "", "reply lost", "scripts lost"]))
     def fail(self, number: int, fault: str) -> None:
+        self.did = {"fail"}
         (item,) = self.items_of(number, 1)
         expected = self.model.fail(item.receipt, item.id)
         try:
@@ -204,6 +224,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(number=st.integers(0, 200), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
     def renew(self, number: int, lease: int, fault: str) -> None:
+        self.did = set()
         (item,) = self.items_of(number, 1)
         lost = [] if self.model.renew(item.receipt, item.id, lease * 1000) else [item.id]
         assert self.lost_in(lambda: self.queue.renew(item, lease), fault) == lost
@@ -212,11 +233,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.001, 1, 4.999, 5, 10, 31]))
     def time_passes(self, seconds: float) -> None:
+        self.did = set()
         self.clock.advance(seconds)
         self.model.now = self.now_ms()
 
     @rule(fault=st.sampled_from(["", "", "reply lost"]))
     def recover(self, fault: str) -> None:
+        self.did = {"recover"}
         self.model.recover()
         self.under(fault, self.queue.recover)
 
@@ -226,6 +249,7 @@ class QueueMachine(RuleBasedStateMachine):
         fault=st.sampled_from(["", "reply lost"]),
     )
     def move(self, chosen: list[int], verb: str, fault: str) -> None:
+        self.did = {verb}
         ids = self.chosen(chosen)
         getattr(self.model, verb)(ids)
         moved = self.under(fault, lambda: getattr(self.queue, verb)(*ids))
@@ -239,6 +263,7 @@ class QueueMachine(RuleBasedStateMachine):
         fault=st.sampled_from(["", "reply lost"]),
     )
     def resolve(self, chosen: list[int], decision: str, fault: str) -> None:
+        self.did = {"resolve"}
         ids = self.chosen(chosen)
         self.model.resolve(ids, decision)
         moved = self.under(fault, lambda: self.queue.resolve(ids, decision))
@@ -246,18 +271,21 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3), fault=st.sampled_from(["", "reply lost"]))
     def redrive(self, limit: int, fault: str) -> None:
+        self.did = {"redrive"}
         expected = self.model.redrive(limit)
         assert self.under(fault, lambda: self.queue.redrive(limit)) == expected
 
     @precondition(lambda self: len(self.ids) > 10)
     @rule(state=st.sampled_from([S.QUEUED, S.SCHEDULED, S.ORPHANED, S.DEAD]))
     def purge(self, state: S) -> None:
+        self.did = {"purge"}
         before = self.model.purged
         self.model.purge(state)
         assert self.queue.purge(state) == self.model.purged - before
 
     @rule(paused=st.booleans())
     def pause_or_resume(self, paused: bool) -> None:
+        self.did = set()
         self.model.paused = paused
         if paused:
             self.queue.pause(enqueue=True)
@@ -298,12 +326,20 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 40))
     def look(self, number: int) -> None:
+        self.did = set()
         (item_id,) = self.chosen([number])
         try:
             state: S | None = self.queue.get(item_id).state
         except ItemNotFound:
             state = None
         assert state is self.model.state(item_id)
+
+    @invariant()
+    def every_move_is_in_the_table_of_transitions(self) -> None:
+        for item_id in self.ids:
+            was, now = self.before.get(item_id), self.model.state(item_id)
+            assert now in reachable(was, frozenset(self.did)) or (now is None and "purge" in self.did)
+            self.before[item_id] = now
 
     @invariant()
     def the_keys_agree_with_each_other(self) -> None:
