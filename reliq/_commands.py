@@ -106,6 +106,8 @@ class Body(NamedTuple):
 
 def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
     """Adds items. Of two with the same id in one call the first counts."""
+    if len(bodies) == 1:
+        return _enqueue_one(bodies[0])
     unique = {body.key: body for body in reversed(bodies)}
     sent = bodies if len(unique) == len(bodies) else list({body.key: unique[body.key] for body in bodies}.values())
     stride = 3 if any(body.due for body in sent) else 2
@@ -124,6 +126,14 @@ def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
         return results
 
     return Command(_scripts.load("enqueue"), args, decode, [body.key for body in sent])
+
+
+def _enqueue_one(body: Body) -> Command[list[Enqueued]]:
+    def decode(reply: Reply) -> list[Enqueued]:
+        return [Enqueued(_ids.unpack(body.key), body.made_up or not reply[2])]
+
+    args = (3, *body[:3]) if body.due else (2, *body[:2])
+    return Command(_scripts.load("enqueue"), args, decode, (body.key,))
 
 
 @dataclass(frozen=True, slots=True)

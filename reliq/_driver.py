@@ -164,9 +164,9 @@ class Driver:
 
     def _block(self, effect: Block) -> None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
-        wake = self.session.keys["wake"]
+        wake, seconds = self.session.keys["wake"], min(effect.seconds, self._connector.longest_block)
         try:
-            self._exchange(_replies.pack(("BLPOP", wake, f"{effect.seconds:.3f}")))
+            self._exchange(_replies.pack(("BLPOP", wake, f"{seconds:.3f}")))
         except Retry:
             time.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:

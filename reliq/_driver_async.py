@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from reliq import _plans, _policy, _replies
 from reliq._commands import Command, Session
@@ -69,25 +70,6 @@ class AsyncDriver:
                 await self._exchange(_replies.pack(("SADD", REGISTRY, self.session.queue)))
             except (RedisError, Retry, ReliqError) as error:
                 log.info("queue %s is not listed: %s", self.session.queue, error)
-
-    async def names(self) -> list[str]:
-        """Names of the queues that were ever used on this server."""
-        command = _replies.pack(("SMEMBERS", REGISTRY))
-        return sorted(name.decode() for name in await self._asked(command))
-
-    async def info(self) -> dict[str, str]:
-        """INFO of the server, as names and values."""
-        text = (await self._asked(_replies.pack(("INFO",)))).decode()
-        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-
-    async def _asked(self, packed: bytes) -> Any:
-        connection = await self._take()
-        try:
-            reply = await self._answer(connection, packed)
-        except RedisError as error:
-            raise _replies.from_connect(error, connection) from error
-        self._idle.append(connection)
-        return reply
 
     async def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Awaitable[Any]]) -> T:
         try:
@@ -150,9 +132,9 @@ class AsyncDriver:
 
     async def _block(self, effect: Block) -> None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
-        wake = self.session.keys["wake"]
+        wake, seconds = self.session.keys["wake"], min(effect.seconds, self._connector.longest_block)
         try:
-            await self._exchange(_replies.pack(("BLPOP", wake, f"{effect.seconds:.3f}")))
+            await self._exchange(_replies.pack(("BLPOP", wake, f"{seconds:.3f}")))
         except Retry:
             await asyncio.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:
@@ -173,11 +155,12 @@ class AsyncDriver:
     async def _answer(self, connection: Any, packed: bytes) -> Any:
         """One request and its reply. A connection is closed by whatever breaks this off, Ctrl-C included."""
         try:
-            before = _cancellations()
-            await connection.send_packed_command(packed, check_health=False)
-            if _cancellations() > before:  # swallowed by the wait_for in there, as Python 3.11's may do
-                raise asyncio.CancelledError  # noqa: TRY301  it has to close the connection like any other
-            return await connection.read_response(disable_decoding=True)
+            async with asyncio.timeout(self._connector.patience):
+                await connection.send_packed_command(packed, check_health=False)
+                return await connection.read_response(disable_decoding=True)
+        except TimeoutError:
+            await connection.disconnect(nowait=True)
+            raise RedisTimeoutError(f"no answer in {self._connector.patience:g} s") from None
         except BaseException as error:
             if not (isinstance(error, RedisError) and _replies.is_reply(error)):
                 await connection.disconnect(nowait=True)
@@ -197,6 +180,8 @@ class AsyncDriver:
         connection = self._connector.make()
         try:
             await connection.connect()
+            # Both of redis-py's own timeouts, for sending and reading, cost a task or a timer: ours is one for both.
+            connection.socket_timeout = None
             await self._check(connection)
         except RedisError as error:
             await connection.disconnect(nowait=True)
@@ -216,8 +201,3 @@ class AsyncDriver:
             log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
         else:
             _policy.check_server(_policy.server_facts(info.decode()))
-
-
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0

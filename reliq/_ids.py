@@ -10,12 +10,16 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from struct import Struct
 
 from reliq.errors import InvalidArgument
 
 MAX_ID = 200
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+_HALVES = Struct(">QQ").pack
+_NOISE = Struct(">Q").iter_unpack
 
 
 def new_keys(count: int) -> list[bytes]:
@@ -26,14 +30,10 @@ def new_keys(count: int) -> list[bytes]:
     ns = time.time_ns()
     ms, rest = divmod(ns, 1_000_000)
     first = (ms << 12) | (rest * 4096 // 1_000_000)
-    noise = os.urandom(8 * count)
-    keys = []
-    for i in range(count):
-        stamp = first + i
-        head = ((stamp >> 12) << 16) | 0x7000 | (stamp & 0xFFF)
-        tail = bytes((noise[8 * i] & 0x3F | 0x80,)) + noise[8 * i + 1 : 8 * i + 8]
-        keys.append(head.to_bytes(8, "big") + tail)
-    return keys
+    return [
+        _HALVES((stamp >> 12) << 16 | 0x7000 | stamp & 0xFFF, noise & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000)
+        for stamp, (noise,) in enumerate(_NOISE(os.urandom(8 * count)), first)
+    ]
 
 
 def stream_of_keys(block: int = 100) -> Iterator[bytes]:
@@ -61,8 +61,8 @@ def pack(text: str) -> bytes:
 def unpack(key: bytes) -> str:
     """An id as users see it."""
     if len(key) == 16:
-        h = key.hex()
-        return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+        h = key.hex("-", 2)
+        return h[:4] + h[5:29] + h[30:34] + h[35:]
     return key.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 

@@ -171,11 +171,12 @@ def claim(session: Session, request: ClaimRequest, *, clock: Clock = time.monoto
                 worker=receipt if wait > 0 else b"",
                 wait_ms=round(max(wait, 0) * 1000),
             )
-        yield from set_aside(reply)
+            yield from set_aside(reply)  # within: broken off here, the next claim brings the readable ones
         unreadable = reply.items.unreadable = unreadable + reply.items.unreadable
-        if reply.items or (wait <= 0 and not reply.more and not reply.broken):
+        again = reply.more or reply.broken or session.abandoned  # there may be items that this call did not look for
+        if reply.items or (wait <= 0 and not again):
             return reply.items
-        if wait > 0 and not reply.more and not reply.broken:
+        if wait > 0 and not again:
             block = wait if reply.next_ms < 0 else min(wait, reply.next_ms / 1000)
             yield Block(max(block, 0.001))
 
@@ -188,8 +189,8 @@ def finish_and_claim(
         reply: ClaimReply = yield _commands.finish_and_claim(
             session, items, request.count, lease=request.lease, receipt=receipt, asked_at=clock()
         )
-    yield from set_aside(reply)
-    if reply.items or not (request.wait > 0 or reply.more or reply.broken):
+        yield from set_aside(reply)
+    if reply.items or not (request.wait > 0 or reply.more or reply.broken or session.abandoned):
         return reply.items
     claimed = yield from claim(session, request, clock=clock)
     claimed.lost = reply.items.lost
@@ -276,7 +277,7 @@ def peek(session: Session, count: int) -> Plan[list[ItemInfo]]:
     found: list[ItemInfo] = []
     cursor, more = b"", True
     while more and len(found) < count:
-        infos, cursor = yield from scan_page(session, ItemState.QUEUED, cursor, max(count, 100))
+        infos, cursor = yield from scan_page(session, ItemState.QUEUED, cursor, count if not cursor else 100)
         found += infos
         more = cursor != b""
     return found[:count]

@@ -63,6 +63,7 @@ _TRANSIENT = frozenset(
     "READONLY MASTERDOWN LOADING NOREPLICAS MISCONF BUSY UNBLOCKED TRYAGAIN CLUSTERDOWN ERR_CONNECTION".split()
 )
 _DENIED = frozenset("NOAUTH NOPERM WRONGPASS NO_RIGHT".split())
+_DENIED_IN_SCRIPT = ("ACL failure", "The user executing the script can't")  # the second is Redis 7.0's
 
 
 def verdict(message: str, *, queue: str, script: Script, epoch: bytes, endpoint: str) -> Exception:
@@ -75,7 +76,7 @@ def verdict(message: str, *, queue: str, script: Script, epoch: bytes, endpoint:
         return ScriptMissing()
     if word in _TRANSIENT:
         return Retry(f"{endpoint}: {message}", Applied.NO)
-    if word in _DENIED or "ACL failure" in message:
+    if word in _DENIED or any(text in message for text in _DENIED_IN_SCRIPT):
         return AccessDenied(f"{endpoint} refuses {script.name}: {script.locate(message)}")
     if refusal := _refusal(word, rest.split(), queue, epoch):
         return refusal

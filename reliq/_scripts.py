@@ -26,7 +26,7 @@ def lua_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "lua"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object per verb; hashing its lines would cost every call 4 us
 class Script:
     """One verb as the server gets it.
 

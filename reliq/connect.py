@@ -68,6 +68,16 @@ class Connector(Generic[P]):
         else:
             self._resolve()
 
+    @property
+    def patience(self) -> float:
+        """Seconds without an answer after which a connection is given up."""
+        return float(self._pool.connection_kwargs["socket_timeout"])
+
+    @property
+    def longest_block(self) -> float:
+        """Seconds that a wait on the server may last, so that one without news does not look like a fault."""
+        return self.patience / 2
+
     def make(self) -> Any:
         """A connection that is not open yet.
 
@@ -150,6 +160,9 @@ def _pool_like(client: object, wanted: type[Any], kind: type[P], retry: Any) -> 
     if "Sentinel" in type(theirs).__name__:
         raise InvalidArgument("client= can't be a Sentinel client: its pool follows the old master; pass a URL")
     options = {k: v for k, v in theirs.connection_kwargs.items() if k not in _UNWANTED}
-    timeouts = {k: options.get(k) or v for k, v in _COMMON.items() if k.endswith("timeout")}
+    timeouts = {
+        "socket_connect_timeout": options.get("socket_connect_timeout") or CONNECT_TIMEOUT,
+        "socket_timeout": options.get("socket_timeout") or SOCKET_TIMEOUT,
+    }
     merged = {**options, **_COMMON, **timeouts, "retry": retry}
     return kind(connection_class=theirs.connection_class, max_connections=_NO_LIMIT, **merged)

@@ -35,7 +35,9 @@ async def call_of_its_own(queue: AsyncQueue, name: str, claimed: list[Item]) -> 
 async def cancelled_at_random(queue: AsyncQueue, name: str, chance: random.Random, claimed: list[Item]) -> bool:
     """Runs the calls and breaks them off after some turns of the loop. Returns whether that was in time."""
     task = asyncio.create_task(call_of_its_own(queue, name, claimed))
-    for _ in range(chance.randrange(400)):
+    for _ in range(
+        chance.randrange(chance.choice((5, 20, 80, 320)))
+    ):  # a call takes as many turns as the server lets it
         await asyncio.sleep(0)
     task.cancel()
     try:
@@ -66,7 +68,7 @@ async def until_connections(url: str, wanted: int) -> None:
     """Waits until the server has no connections but these, and lets the loop close the others meanwhile."""
     with redis.Redis.from_url(url) as client:
         async with asyncio.timeout(10):
-            while sum(entry["name"] == NAME for entry in client.client_list()) != wanted:
+            while sum(entry["name"] == NAME for entry in client.client_list()) != wanted:  # noqa: ASYNC110  the server tells nobody
                 await asyncio.sleep(0.001)
 
 
@@ -76,7 +78,7 @@ async def until_connections(url: str, wanted: int) -> None:
 def test_no_answer_is_read_by_another_call(rounds: int, seed: int, server: Server, redis_client: redis.Redis) -> None:
     """Hundreds of calls broken off at any point cross no answer, leak no connection, and strand no item."""
     cancelled, claimed, idle = asyncio.run(fuzz(server.socket_url, rounds, seed))
-    assert cancelled > rounds * AT_ONCE / 4
+    assert cancelled > 2 * rounds
     assert idle <= AT_ONCE
     check_server(redis_client)
     meta = redis_client.hgetall("reliq:{q}:meta")
@@ -103,7 +105,7 @@ def test_cancelled_claim_is_picked_up_by_the_next(server: Server, redis_client: 
         async with AsyncQueue("q", server.socket_url) as queue:
             await queue.enqueue_many(range(4))
             task = asyncio.create_task(queue.claim(2))
-            while not seen_within(0.02, redis_client, "reliq:{q}:claims"):
+            while not seen_within(0.02, redis_client, "reliq:{q}:claims"):  # noqa: ASYNC110  as above
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

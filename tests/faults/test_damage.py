@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
 from contract.clients import Clock
 from contract.evidence import check_server
+from proxy import FaultProxy
 
-from reliq import CorruptState, ItemState, Queue, _ids
+from reliq import CorruptState, ItemState, Queue, Unavailable, _ids, _scripts
 from reliq._keys import Keys
 from reliq.embedded import Server
 
@@ -30,7 +32,7 @@ def queue(server: Server, redis_client: redis.Redis, open_queue: OpenQueue) -> Q
 def damage(client: redis.Redis, item_id: str, body: bytes) -> None:
     """Replaces a record's body; its stamp stays."""
     key = _ids.pack(item_id)
-    record = client.hget(KEYS["items"], key) or b""
+    record: Any = client.hget(KEYS["items"], key)
     client.hset(KEYS["items"], key, record[:STAMP] + body)
 
 
@@ -59,6 +61,24 @@ def test_undecodable_payload_in_finish_and_claim(body: bytes, queue: Queue, redi
     items = queue.finish_and_claim(first, 10)
     assert [item.payload for item in items] == ["third"]
     assert queue.get(broken).state is ItemState.DEAD
+
+
+def test_setting_aside_is_broken_off(
+    queue: Queue, redis_client: redis.Redis, proxy: FaultProxy, open_queue: OpenQueue
+) -> None:
+    """Where the server goes away between the claim and the setting aside, the next claim brings the readable items."""
+    damage(redis_client, queue.peek(3)[1].id, b"\xc1")
+    broken_off = open_queue(proxy.url, timeout=0)
+    broken_off.counts()
+    fault = proxy.lose_request(match=_scripts.load("fail").sha.encode())
+    for name in ("claim", "fail"):
+        redis_client.script_load(_scripts.load(name).source)
+    with pytest.raises(Unavailable):
+        broken_off.claim(10)
+    assert fault.fired == 1
+    assert [item.payload for item in broken_off.claim(10)] == ["first", "third"]
+    assert queue.counts().dead == 1
+    check_server(redis_client)
 
 
 def test_queue_of_nothing_but_undecodable_payloads(queue: Queue, redis_client: redis.Redis) -> None:

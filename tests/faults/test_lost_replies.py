@@ -97,14 +97,15 @@ def test_connections_reset_between_calls(proxy: FaultProxy, redis_client: redis.
     assert [item.payload for item in queue.claim(10)] == list(range(5))
 
 
-def test_lost_request_leaves_the_time_of_the_server(proxy: FaultProxy, redis_client: redis.Redis, open_queue: Any) -> None:
+def test_lost_request_leaves_the_time_of_the_server(
+    proxy: FaultProxy, redis_client: redis.Redis, open_queue: Any
+) -> None:
     """A lease is counted from before the first attempt, so that a client never trusts it for too long."""
     queue = open_queue(proxy.url)
     queue.enqueue("payload")
     proxy.lose_reply(3, match=_scripts.load("claim").sha.encode())
     item = queue.claim(lease=30)[0]
-    deadline = redis_client.zrange(Keys("q")["leases"], 0, 0, withscores=True)[0][1] / 1000
+    leases: Any = redis_client.zrange(Keys("q")["leases"], 0, 0, withscores=True)
+    deadline = leases[0][1] / 1000
     seconds, micros = redis_client.time()
     assert item.remaining() <= deadline - (seconds + micros / 1e6)
-
-

@@ -14,7 +14,8 @@ from proxy import FaultProxy
 from servers import start_server, wait_until
 
 from reliq import AccessDenied, MemoryFull, Queue, ServerTooOld, Unavailable, UnsafeServer
-from reliq._policy import ServerFacts, check_server as check_facts
+from reliq._policy import ServerFacts
+from reliq._policy import check_server as check_facts
 from reliq.embedded import Server
 
 SECRET = "s3cr3t-of-the-test"
@@ -167,7 +168,9 @@ def is_busy(client: redis.Redis) -> bool:
     return False
 
 
-@pytest.mark.parametrize("case", ["no password", "wrong password", "unknown user", "no right to scripts", "no right to keys"])
+@pytest.mark.parametrize(
+    "case", ["no password", "wrong password", "unknown user", "no right to scripts", "no right to keys"]
+)
 def test_access_denied_at_once(
     case: str, fresh_server: Server, admin: redis.Redis, open_queue: OpenQueue, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ def test_restart_with_a_log_goes_on(how: str, durable_server: Server, open_queue
 def test_restart_in_the_middle_of_calls(durable_server: Server, open_queue: OpenQueue) -> None:
     """Producers and consumers that are at work while the server crashes and comes back lose and repeat nothing."""
     queue, other = open_queue(durable_server.socket_url), Queue("q", durable_server.socket_url)
-    total, seen, crashed = 400, [], threading.Event()
+    total, seen, crashed = 400, list[int](), threading.Event()
 
     def consume() -> None:
         while len(seen) < total:
@@ -122,7 +122,9 @@ def test_hanging_claim_loses_nothing(fresh_server: Server, open_queue: OpenQueue
     assert queue.counts().in_progress == 2
 
 
-def test_refused_connections(server: Server, redis_client: redis.Redis, proxy: FaultProxy, open_queue: OpenQueue) -> None:
+def test_refused_connections(
+    server: Server, redis_client: redis.Redis, proxy: FaultProxy, open_queue: OpenQueue
+) -> None:
     """Where no connection can be made nothing was sent, and the error says so."""
     proxy.refuse_connections()
     queue = open_queue(proxy.url, timeout=0.3)

@@ -22,7 +22,7 @@ from contract.evidence import check_server
 from proxy import FaultProxy
 from servers import wait_until
 
-from reliq import AsyncQueue, New, Queue, Unavailable, _scripts
+from reliq import AsyncQueue, New, Queue, Unavailable, _ids, _scripts
 from reliq.embedded import Server
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,23 @@ def test_threads_whose_claims_were_broken_off(proxy: FaultProxy, redis_client: r
             items = [item for claim in [pool.submit(queue.claim) for _ in range(THREADS)] for item in claim.result()]
         assert sorted(item.payload for item in items) == list(range(THREADS))
         assert {item.delivery for item in items} == {1}
+
+
+def test_several_broken_off_claims_are_picked_up(proxy: FaultProxy, redis_client: redis.Redis) -> None:
+    """A claim says that nothing is there only after it has asked for all claims that got no reply."""
+    with Queue("q", proxy.url, timeout=0) as queue:
+        queue.enqueue("payload")
+        claim = _scripts.load("claim")
+        redis_client.script_load(claim.source)
+        proxy.lose_reply(1, match=claim.sha.encode())
+        proxy.lose_request(2, match=claim.sha.encode())
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                queue.claim()
+        assert len(queue._session.abandoned) == 1  # one at a time: each asks with the receipt of the one before
+        queue._session.abandoned.append(_ids.new_receipt())  # of another thread, whose request was lost
+        assert [item.payload for item in queue.claim()] == ["payload"]
+        assert queue.claim() == []
 
 
 def test_tasks_share_a_queue(server: Server, redis_client: redis.Redis) -> None:
@@ -188,7 +205,7 @@ def test_waiting_claim_gets_a_scheduled_item_when_it_is_due(
     server: Server, redis_client: redis.Redis, open_queue: OpenQueue
 ) -> None:
     """A worker that waits is awake when an item falls due, also one that was scheduled after the wait began."""
-    queue, got = open_queue(server.socket_url), []
+    queue, got = open_queue(server.socket_url), list[Any]()
     thread = threading.Thread(target=lambda: got.extend(queue.claim(wait=10)))
     thread.start()
     wait_until(lambda: redis_client.info("clients")["blocked_clients"], "the claim blocks")
@@ -200,7 +217,9 @@ def test_waiting_claim_gets_a_scheduled_item_when_it_is_due(
     assert 0.19 < time.monotonic() - started < 1.2
 
 
-def test_scripts_flushed_between_load_and_call(proxy: FaultProxy, redis_client: redis.Redis, open_queue: OpenQueue) -> None:
+def test_scripts_flushed_between_load_and_call(
+    proxy: FaultProxy, redis_client: redis.Redis, open_queue: OpenQueue
+) -> None:
     """A server that forgets a script again before its first call is asked once more, and no error comes of it."""
     queue = open_queue(proxy.url)
     queue.counts()

@@ -47,7 +47,7 @@ class Scripts:
     """
 
     def __init__(self, client: redis.Redis, queue: str = "q") -> None:
-        self.client = client
+        self.client: Any = client  # redis-py's annotations are those of text and bytes at once
         self.keys = Keys(queue)
         self.now_ms = START_MS
         self.epoch = b""
@@ -116,10 +116,12 @@ class Scripts:
     # Keys
 
     def queued(self) -> list[bytes]:
-        return list(self.client.lrange(self.keys["queued"], 0, -1))
+        found: list[bytes] = self.client.lrange(self.keys["queued"], 0, -1)
+        return found
 
     def hash(self, name: str) -> dict[bytes, bytes]:
-        return dict(self.client.hgetall(self.keys[name]))
+        found: dict[bytes, bytes] = self.client.hgetall(self.keys[name])
+        return found
 
     def scores(self, name: str) -> dict[bytes, int]:
         return {member: int(score) for member, score in self.client.zrange(self.keys[name], 0, -1, withscores=True)}
@@ -133,7 +135,8 @@ class Scripts:
         return [unpacked(entry[STAMP:]) for entry in self.client.lrange(self.keys["finished_order"], 0, -1)]
 
     def meta(self, field: str) -> bytes | None:
-        return self.client.hget(self.keys["meta"], field)
+        found: bytes | None = self.client.hget(self.keys["meta"], field)
+        return found
 
     def tokens(self) -> int:
         return int(self.client.llen(self.keys["wake"]))

@@ -1,4 +1,4 @@
-"""A queue with something in every place, and each verb as a call that would change it: for tests that break calls off."""
+"""A queue with something in every place, and each verb as a call that changes it: for tests that break calls off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "q"
 class Prepared:
     """The queue, its clock, and the items that are held. `restore` puts the server back to how it was prepared."""
 
-    admin: redis.Redis
+    admin: Any  # redis-py's annotations are those of text and bytes at once
     queue: Queue
     clock: Clock
     live: list[Item]

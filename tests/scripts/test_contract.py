@@ -21,7 +21,20 @@ NO_WRITES = {"inspect", "get", "scan", "oldest"}
 NO_FLAGS = {"enqueue"}
 
 CALL = re.compile(r"\bcall\('(\w+)'")
-FORBIDDEN = {"KEYS", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "LREM", "HGETALL", "SMEMBERS", "WAIT", "WAITAOF", "HKEYS", "HVALS"}
+FORBIDDEN = {
+    "KEYS",
+    "SCAN",
+    "HSCAN",
+    "SSCAN",
+    "ZSCAN",
+    "LREM",
+    "HGETALL",
+    "SMEMBERS",
+    "WAIT",
+    "WAITAOF",
+    "HKEYS",
+    "HVALS",
+}
 WRITES = re.compile(r"^(SET|DEL|[HZLR](?!RANGE|CARD|LEN|INDEX|COUNT|SCORE|RANK|MGET|GET|MSCORE)\w*)$")
 
 
@@ -108,7 +121,11 @@ def test_part_declares_each_key_that_it_touches(part: str) -> None:
     body = text_of(part).removeprefix(header_of(part))
     body = re.sub(r"--.*|'[^']*'", "", body)
     parameters = {name for found in re.findall(r"function \w+\(([^)]*)\)", body) for name in re.findall(r"\w+", found)}
-    locals_ = {name for found in re.findall(r"local ([\w, ]+?)(?: =|$)", body, re.MULTILINE) for name in re.findall(r"\w+", found)}
+    locals_ = {
+        name
+        for found in re.findall(r"local ([\w, ]+?)(?: =|$)", body, re.MULTILINE)
+        for name in re.findall(r"\w+", found)
+    }
     touched = set(re.findall(r"(?<![.\w])(\w+)(?!\s*=[^=])", body)) & names - parameters - locals_
     assert touched <= set(listed(part, "needs")), sorted(touched)
 

@@ -17,7 +17,9 @@ def hold(scripts: Scripts, ids: list[bytes]) -> None:
 
 @pytest.mark.parametrize("ids", [UUIDS, MIXED], ids=["uuids", "mixed"])
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("cut", [(0,), (5,), (2, 3), (0, 2, 4, 5), (0, 1, 2, 3, 4), (5, 4, 3, 2, 1, 0), (0, 1, 2, 3, 4, 5)])
+@pytest.mark.parametrize(
+    "cut", [(0,), (5,), (2, 3), (0, 2, 4, 5), (0, 1, 2, 3, 4), (5, 4, 3, 2, 1, 0), (0, 1, 2, 3, 4, 5)]
+)
 def test_part_of_a_claim_is_settled(scripts: Scripts, ids: list[bytes], verb: str, cut: tuple[int, ...]) -> None:
     """Few, many or all items are cut out of a claim; the rest stays held in order under the same lease."""
     hold(scripts, ids)

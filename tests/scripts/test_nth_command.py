@@ -34,7 +34,9 @@ def prepared(server: Server) -> Iterator[Prepared]:
 @pytest.fixture
 def limited(server: Server, prepared: Prepared) -> Iterator[Queue]:
     """A client of the prepared queue whose user's rights the test takes away."""
-    prepared.admin.acl_setuser(USER, enabled=True, reset=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all"])
+    prepared.admin.acl_setuser(
+        USER, enabled=True, reset=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all"]
+    )
     client = redis.Redis(unix_socket_path=str(server.socket), username=USER, password=PASSWORD)
     with Queue(NAME, client=client, timeout=2) as queue:
         prepared.clock.follow(queue)
@@ -71,7 +73,12 @@ def works_afterwards(action: str, queue: Queue, prepared: Prepared) -> None:
 
 
 def break_off(
-    action: str, prepared: Prepared, queue: Queue, spoil: Callable[[], None], mend: Callable[[], None], kind: type[ReliqError]
+    action: str,
+    prepared: Prepared,
+    queue: Queue,
+    spoil: Callable[[], None],
+    mend: Callable[[], None],
+    kind: type[ReliqError],
 ) -> bool:
     """One call under a fault. Returns whether it met the fault."""
     prepared.restore(queue)

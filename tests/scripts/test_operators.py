@@ -51,7 +51,7 @@ def moves(case: str) -> dict[str, str]:
 @pytest.mark.parametrize("case", NAMED)
 def test_moves_what_the_table_says_and_nothing_else(every: Scripts, case: str) -> None:
     """The reply has the states before, and the states after are those of the table of transitions."""
-    assert every.call(case.split()[0], *IDS.values(), **NAMED[case])[0] == [state.encode() for state in STATES]
+    assert every.call(case.partition(" ")[0], *IDS.values(), **NAMED[case])[0] == [state.encode() for state in STATES]
     expected = moves(case)
     assert every.states(*IDS.values()) == [expected.get(state, state) for state in STATES]
     every.counts()
@@ -60,9 +60,9 @@ def test_moves_what_the_table_says_and_nothing_else(every: Scripts, case: str) -
 @pytest.mark.parametrize("case", NAMED)
 def test_repeat_changes_nothing_more(every: Scripts, case: str) -> None:
     """A second call finds the states of the first one's end."""
-    verb = case.split()[0]
+    verb = case.partition(" ")[0]
     every.call(verb, *IDS.values(), **NAMED[case])
-    if case == "resolve requeue" or case == "requeue":
+    if case in {"resolve requeue", "requeue"}:
         assert b"dead" not in every.call(verb, *IDS.values(), **NAMED[case])[0]
     before = every.contents()
     every.call(verb, *IDS.values(), **NAMED[case])

@@ -171,6 +171,7 @@ def test_backoff_doubles_up_to_its_cap(scripts: Scripts, failures: int, delay: i
     """The n-th retry waits base * 2 ** (n - 1), at most the cap, times the jitter that the client drew."""
     scripts.configure(backoff_base_ms=1000, backoff_cap_ms=5000, max_attempts=9)
     scripts.enqueue(uid(1))
+    outcome: list[bytes] = []
     for number in range(failures):
         scripts.now_ms += 10_000
         scripts.claim(receipt(number))

@@ -97,19 +97,19 @@ def test_scheduled_item_wakes_one_worker(scripts: Scripts) -> None:
     assert scripts.tokens() == 1
 
 
+def expire_and_recover(scripts: Scripts) -> object:
+    scripts.now_ms += 1500
+    return scripts.recover()
+
+
 RETURNS: dict[str, tuple[int, Callable[[Scripts], object]]] = {
     "release": (2, lambda s: s.settle("release", receipt(9), uid(1), uid(2))),
     "fail to the tail": (2, lambda s: s.fail(receipt(9), uid(1), uid(2))),
     "fail later": (1, lambda s: s.fail(receipt(9), uid(1), uid(2), after="500")),
     "fail for good": (0, lambda s: s.fail(receipt(9), uid(1), uid(2), after="dead")),
     "finish": (0, lambda s: s.settle("finish", receipt(9), uid(1), uid(2))),
-    "recover": (2, lambda s: expire_and_recover(s)),
+    "recover": (2, expire_and_recover),
 }
-
-
-def expire_and_recover(scripts: Scripts) -> object:
-    scripts.now_ms += 1500
-    return scripts.recover()
 
 
 @pytest.mark.parametrize("verb", RETURNS)

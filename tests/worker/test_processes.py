@@ -28,7 +28,13 @@ def spawn(server: Server) -> Iterator[Spawn]:
     started: list[subprocess.Popen[str]] = []
 
     def spawn_one(*, lease: float = 30, prefetch: int = 0) -> subprocess.Popen[str]:
-        command = [sys.executable, str(Path(__file__).with_name("program.py")), server.socket_url, str(lease), str(prefetch)]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("program.py")),
+            server.socket_url,
+            str(lease),
+            str(prefetch),
+        ]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"PYTHONPATH": path}
         pipe = subprocess.PIPE

@@ -205,7 +205,7 @@ def test_unreadable_item_does_not_stop_the_worker(queue: Queue, redis_client: re
     """It is set aside, and the worker goes on."""
     queue.enqueue("broken", id="broken")
     queue.enqueue("good", id="good")
-    record = redis_client.hget("reliq:{q}:items", "broken") or b""
+    record: Any = redis_client.hget("reliq:{q}:items", "broken")
     redis_client.hset("reliq:{q}:items", "broken", record[:6] + b"\xc1")
     assert Worker(queue, ignore, return_when_empty=True).run() == WorkerReport(finished=1)
     assert queue.get("broken").state is ItemState.DEAD
