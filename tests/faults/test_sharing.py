@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -173,6 +174,35 @@ def test_forked_child_leaves_the_parents_claim_alone(proxy: FaultProxy, redis_cl
     ran = run_forking("abandoned", proxy.url)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert sorted(ran.stdout.splitlines()) == ["child ['warm']", "parent ['first']"]
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C raises."""
+
+
+def test_interrupted_call_leaves_no_answer_behind(proxy: FaultProxy, redis_client: redis.Redis) -> None:
+    """An answer that comes after a signal broke the call off is not read by the next call."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def send_signal() -> None:
+        wait_until(lambda: held_up.fired, "the call is on its way")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with Queue("q", proxy.url) as queue:
+            queue.enqueue_many([New(name, id=name) for name in ("first", "second")])
+            queue.get("first")
+            held_up = proxy.delay(30, match=_scripts.load("get").sha.encode())
+            threading.Thread(target=send_signal).start()
+            with pytest.raises(Interrupted):
+                queue.get("first")
+            proxy.clear()
+            assert [queue.get("second").payload for _ in range(3)] == ["second"] * 3
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_two_waiting_claims_and_one_item(server: Server, redis_client: redis.Redis, open_queue: OpenQueue) -> None:

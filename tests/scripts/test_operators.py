@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from scripts.harness import START_MS, Scripts, receipt, uid
 
 from reliq.item import TRANSITIONS
@@ -202,3 +203,16 @@ def test_pause_and_resume_leave_nothing(scripts: Scripts) -> None:
     assert (counts["paused_claim"], counts["paused_enqueue"]) == (1, 1)
     scripts.call("resume")
     assert (scripts.meta("paused_claim"), scripts.meta("paused_enqueue")) == (None, None)
+
+
+def test_resume_that_is_refused_changes_nothing(scripts: Scripts) -> None:
+    """A queue stays closed where resuming it fails half-way."""
+    scripts.enqueue(uid(1))
+    scripts.call("pause", claim=1, enqueue=1)
+    scripts.is_whole = False
+    scripts.client.delete(scripts.keys["queued"])
+    scripts.client.set(scripts.keys["queued"], "something else")
+    before = scripts.contents()
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        scripts.call("resume")
+    assert scripts.contents() == before
