@@ -100,6 +100,20 @@ def client(server: Server) -> Iterator[redis.Redis]:
         yield plain
 
 
+@pytest.fixture(scope="session")
+def rival_server() -> Iterator[Server]:
+    with start_server() as running:
+        yield running
+
+
+@pytest.fixture
+def rival_client(rival_server: Server) -> Iterator[redis.Redis]:
+    """A plain client of a second server of the same kind, which is emptied."""
+    with redis.Redis.from_url(rival_server.socket_url, protocol=2) as plain:
+        plain.flushall()
+        yield plain
+
+
 @pytest.fixture
 def meter(client: redis.Redis) -> Meter:
     return Meter(client)

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -54,10 +55,10 @@ class Row:
 
 
 class Meter:
-    """Takes the cost of a piece of work, with a connection of its own to ask the server."""
+    """Takes the cost of a piece of work, with connections of its own to ask the servers that may do it."""
 
-    def __init__(self, control: redis.Redis) -> None:
-        self.control = control
+    def __init__(self, *controls: redis.Redis) -> None:
+        self.controls = controls
 
     def measure(self, work: Work) -> Cost:
         gc.collect()
@@ -70,11 +71,14 @@ class Meter:
 
     def server_seconds(self) -> float:
         """CPU that the server's main thread has used; of the whole process where the server can't tell (Redis < 7)."""
-        cpu = self.control.info("cpu")
-        names = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
-        if names[0] not in cpu:
-            names = ("used_cpu_user", "used_cpu_sys")
-        return float(cpu[names[0]]) + float(cpu[names[1]])
+        return sum(_seconds_of(control.info("cpu")) for control in self.controls)
+
+
+def _seconds_of(cpu: Mapping[str, Any]) -> float:
+    names = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+    if names[0] not in cpu:
+        names = ("used_cpu_user", "used_cpu_sys")
+    return float(cpu[names[0]]) + float(cpu[names[1]])
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Enqueue, claim and finish in batches of 100, against Redis Streams by hand on the same server.
+"""Enqueue, claim and finish in batches of 100, against Redis Streams by hand.
 
-An item's cost is that of its whole life: all three verbs.
+An item's cost is that of its whole life: all three verbs. Each side has a server of its own, of one binary and one
+set of settings: on a common one each would pay for the holes that the other leaves in its memory.
 """
 
 from __future__ import annotations
@@ -31,8 +32,13 @@ def queue(server: Server) -> Iterator[Queue]:
 
 
 @pytest.fixture
-def streams(client: redis.Redis) -> Streams:
-    return Streams(client, "theirs")
+def streams(rival_client: redis.Redis) -> Streams:
+    return Streams(rival_client, "theirs")
+
+
+@pytest.fixture
+def meter(client: redis.Redis, rival_client: redis.Redis) -> Meter:
+    return Meter(client, rival_client)
 
 
 class Separate:

@@ -1,18 +1,45 @@
--- needs: queued
+-- needs: items queued
 -- uses: _stamp
--- Puts ids back at the head of the queue so that the one enqueued first is the next one claimed.
+-- Puts ids back at the head of the queue so that the one enqueued first is the next one claimed. What came back
+-- before and still stands there with an earlier turn keeps it, up to PAGE items: claims that end one after the other,
+-- as those of a machine that died do, would come back in the opposite order.
+
+local function may_place_at_head()
+  permitted('LPUSH', queued)
+  permitted('LTRIM', queued)
+  permitted('LRANGE', queued)
+  permitted('HMGET', items)
+  typed(queued, 'list')
+  typed(items, 'hash')
+end
 
 local function place_at_head(ids, records)
   if #ids == 0 then
     return
   end
-  local stamps, order = {}, {}
+  local stamps, order, last = {}, {}, 0
   for i = 1, #ids do
-    order[i] = ids[i]
-    stamps[ids[i]] = records[i] and read_stamp(records[i]) or 0
+    local stamp = records[i] and read_stamp(records[i]) or 0
+    order[i], stamps[ids[i]] = ids[i], stamp
+    last = math.max(last, stamp)
+  end
+  local head = call('LRANGE', queued, '0', whole(PAGE - 1))
+  local found = #head > 0 and call('HMGET', items, unpack(head)) or {}
+  local ahead = 0
+  for i = 1, #head do
+    local stamp = found[i] and read_stamp(found[i]) or 0
+    if stamp >= last or stamps[head[i]] then
+      break
+    end
+    ahead = i
+    order[#order + 1], stamps[head[i]] = head[i], stamp
   end
   table.sort(order, function(a, b)
     return stamps[a] > stamps[b]
   end)
+  -- The one place where a source goes before its destination: nothing that is left to fail stands between the two.
+  if ahead > 0 then
+    call('LTRIM', queued, whole(ahead), '-1')
+  end
   call('LPUSH', queued, unpack(order))
 end

@@ -1,13 +1,12 @@
--- needs: queued attempts scheduled orphaned dead
+-- needs: items queued attempts scheduled orphaned dead
 -- uses: _stamp _history _place
 -- Puts set-aside items back into the queue: at its tail, or at its head where they keep their turn.
 
 local function may_queue_again()
   permitted('RPUSH', queued)
-  permitted('LPUSH', queued)
+  may_place_at_head()
   permitted('HSET', attempts)
   permitted('ZREM', dead)
-  typed(queued, 'list')
   typed(attempts, 'hash')
   typed(scheduled, 'zset')
   typed(orphaned, 'zset')

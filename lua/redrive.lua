@@ -5,13 +5,14 @@
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
 -- uses: _stamp _history _place _requeue _wake
 local meta = KEYS[1] -- hash: epoch, settings, counters
-local queued = KEYS[2] -- list: ids, oldest left
-local attempts = KEYS[3] -- hash: id -> history
-local scheduled = KEYS[4] -- zset: id by due time in ms
-local orphaned = KEYS[5] -- zset: id by the time it was set aside in ms
-local dead = KEYS[6] -- zset: id by time of death in ms
-local waiting = KEYS[7] -- zset: idle worker by the end of its wait in ms
-local wake = KEYS[8] -- list: one token wakes one worker
+local items = KEYS[2] -- hash: id -> record, or how the item ended
+local queued = KEYS[3] -- list: ids, oldest left
+local attempts = KEYS[4] -- hash: id -> history
+local scheduled = KEYS[5] -- zset: id by due time in ms
+local orphaned = KEYS[6] -- zset: id by the time it was set aside in ms
+local dead = KEYS[7] -- zset: id by time of death in ms
+local waiting = KEYS[8] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[9] -- list: one token wakes one worker
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local token = ARGV[3] -- made by the client for this call

@@ -147,7 +147,7 @@ class UnknownLayout(QueueError):
 
 
 class CorruptState(QueueError):
-    """A key of the queue holds something that reliq never writes there. Nothing was changed."""
+    """A key of the queue holds something that reliq never writes there. Nothing is lost by the refusal."""
 
 
 class ServerError(ReliqError):

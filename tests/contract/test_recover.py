@@ -53,6 +53,18 @@ def test_items_of_several_workers_keep_their_turn(queue: Queue, other: Queue, cl
     assert [item.payload for item in queue.claim(10)] == [0, 1, 2, 3, 4]
 
 
+def test_leases_that_end_one_after_the_other_keep_the_turn(queue: Queue, other: Queue, clock: Clock) -> None:
+    """What was recovered before and still waits goes first, whichever lease ended first."""
+    queue.enqueue_many(range(6))
+    queue.claim(2, lease=10)
+    other.claim(2, lease=20)
+    clock.advance(10)
+    assert queue.recover() == Recovered(requeued=2)
+    clock.advance(10)
+    assert queue.recover() == Recovered(requeued=2)
+    assert [item.payload for item in queue.claim(10)] == [0, 1, 2, 3, 4, 5]
+
+
 def test_every_claim_recovers(queue: Queue, other: Queue, clock: Clock) -> None:
     """Nobody has to call recover: the next claim brings what other workers left behind."""
     queue.enqueue_many(range(3))

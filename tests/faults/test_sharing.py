@@ -65,10 +65,10 @@ def share_work(queue: Queue, client: redis.Redis, total: int, threads: int) -> t
         queue.finish(items)
 
     with ThreadPoolExecutor(threads) as pool:
-        jobs = [pool.submit(produce, number) for number in range(threads // 2)]
-        jobs += [pool.submit(consume) for _ in range(threads // 2)]
-        for job in jobs:
-            job.result()
+        running = [pool.submit(produce, number) for number in range(threads // 2)]
+        running += [pool.submit(consume) for _ in range(threads // 2)]
+        for one in running:
+            one.result()
     return handled, most[0]
 
 
