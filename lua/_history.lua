@@ -1,14 +1,16 @@
 -- needs: attempts
 -- uses: _stamp
 -- What an item went through is kept only for items that came back to the queue at least once, in `attempts`:
--- 'place claims failures expiries receipt'. The place is 'q' while it is queued again and 'p' while it is in progress
--- again. The receipt is the one that gave the item back, so that a repeat of that is recognised.
+-- 'place claims failures expiries receipt'. The place is 'q' while it is queued again, 'h' where it was put back at the
+-- head, and 'p' while it is in progress again. The receipt is the one that gave the item back, so that a repeat of
+-- that is recognised.
 --
 -- Items that were scheduled have one from the start, because they enter the queue out of the order of their stamps.
 -- Items without history are claimed in the order of their stamps, so one number says which of them have left the
 -- queue: `claimed_stamp` in meta, the stamp of the last one claimed.
 
 local IN_PROGRESS_AGAIN = 112 -- 'p'
+local AT_HEAD = 104 -- 'h'
 
 local function read_history(value)
   if not value then

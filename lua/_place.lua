@@ -1,16 +1,18 @@
--- needs: items queued
--- uses: _stamp
--- Puts ids back at the head of the queue so that the one enqueued first is the next one claimed. What came back
--- before and still stands there with an earlier turn keeps it, up to PAGE items: claims that end one after the other,
--- as those of a machine that died do, would come back in the opposite order.
+-- needs: items queued attempts
+-- uses: _stamp _history
+-- Puts ids back at the head of the queue so that the one enqueued first is the next one claimed. What was put there
+-- before and has an earlier turn keeps it, up to PAGE items: claims that end one after the other, as those of a
+-- machine that died do, would come back in the opposite order. Histories of the ids say AT_HEAD.
 
 local function may_place_at_head()
   permitted('LPUSH', queued)
   permitted('LTRIM', queued)
   permitted('LRANGE', queued)
   permitted('HMGET', items)
+  permitted('HSET', attempts)
   typed(queued, 'list')
   typed(items, 'hash')
+  typed(attempts, 'hash')
 end
 
 local function place_at_head(ids, records)
@@ -24,11 +26,14 @@ local function place_at_head(ids, records)
     last = math.max(last, stamp)
   end
   local head = call('LRANGE', queued, '0', whole(PAGE - 1))
-  local found = #head > 0 and call('HMGET', items, unpack(head)) or {}
+  local found, histories = {}, {}
+  if #head > 0 then
+    found, histories = call('HMGET', items, unpack(head)), call('HMGET', attempts, unpack(head))
+  end
   local ahead = 0
   for i = 1, #head do
     local stamp = found[i] and read_stamp(found[i]) or 0
-    if stamp >= last or stamps[head[i]] then
+    if not histories[i] or byte(histories[i]) ~= AT_HEAD or stamp >= last or stamps[head[i]] then
       break
     end
     ahead = i

@@ -10,11 +10,9 @@ local DEFAULT_EXPIRY = 'requeue'
 local function may_recover()
   may_keep_claims()
   may_place_at_head()
-  permitted('HSET', attempts)
   permitted('ZADD', orphaned)
   permitted('HGET', claims)
   typed(claims, 'hash')
-  typed(attempts, 'hash')
   typed(errors, 'hash')
   typed(orphaned, 'zset')
   typed(dead, 'zset')
@@ -30,7 +28,7 @@ local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_r
   for i, id in ipairs(ids) do
     local taken, failures, expiries = read_history(histories[i])
     expiries = expiries + 1
-    updates[i * 2 - 1], updates[i * 2] = id, write_history('q', taken + 1, failures, expiries, '')
+    updates[i * 2 - 1], updates[i * 2] = id, write_history('h', taken + 1, failures, expiries, '')
     local stamp = records[i] and #records[i] > STAMP_BYTES and read_stamp(records[i])
     local reason = nil
     if not stamp then

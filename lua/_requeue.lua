@@ -5,9 +5,7 @@
 local function may_queue_again()
   permitted('RPUSH', queued)
   may_place_at_head()
-  permitted('HSET', attempts)
   permitted('ZREM', dead)
-  typed(attempts, 'hash')
   typed(scheduled, 'zset')
   typed(orphaned, 'zset')
   typed(dead, 'zset')
@@ -22,7 +20,7 @@ local function queue_again(ids, states, histories, records, at_head)
     if states[i] == 'dead' then
       failures, expiries = 0, 0
     end
-    fields[i * 2 - 1], fields[i * 2] = id, write_history('q', taken, failures, expiries, '')
+    fields[i * 2 - 1], fields[i * 2] = id, write_history(at_head and 'h' or 'q', taken, failures, expiries, '')
   end
   call('HSET', attempts, unpack(fields))
   if at_head then

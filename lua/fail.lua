@@ -37,7 +37,6 @@ permitted('HGET', claims)
 permitted('ZSCORE', dead)
 typed(claims, 'hash')
 typed(leases, 'zset')
-typed(attempts, 'hash')
 typed(errors, 'hash')
 typed(scheduled, 'zset')
 typed(dead, 'zset')
@@ -85,9 +84,10 @@ while from < #ARGV do
       local i = at[id]
       local taken, failures, expiries = read_history(histories[k])
       failures = failures + 1
-      updates[k * 2 - 1], updates[k * 2] = id, write_history('q', taken + 1, failures, expiries, receipt)
-      reasons[k * 2 - 1], reasons[k * 2] = id, ARGV[from + i * 4 + 1]
       local to = destination(failures, ARGV[from + i * 4 - 1], ARGV[from + i * 4])
+      local place = to == 'queued' and retry == 'head' and 'h' or 'q'
+      updates[k * 2 - 1], updates[k * 2] = id, write_history(place, taken + 1, failures, expiries, receipt)
+      reasons[k * 2 - 1], reasons[k * 2] = id, ARGV[from + i * 4 + 1]
       outcomes[base + i] = to
       if to == 'dead' then
         buried[#buried + 1], buried[#buried + 2] = whole(now_score), id

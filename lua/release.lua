@@ -23,7 +23,6 @@ may_place_at_head()
 permitted('HGET', claims)
 typed(claims, 'hash')
 typed(leases, 'zset')
-typed(attempts, 'hash')
 look_for_idle()
 
 local lost, back, records, from, base = {}, {}, {}, 3, 0
@@ -43,7 +42,7 @@ while from < #ARGV do
     local fields = {}
     for i, id in ipairs(mine) do
       local taken, failures, expiries = read_history(histories[i])
-      fields[i * 2 - 1], fields[i * 2] = id, write_history('q', taken + 1, failures, expiries, receipt)
+      fields[i * 2 - 1], fields[i * 2] = id, write_history('h', taken + 1, failures, expiries, receipt)
       back[#back + 1], records[#back + 1] = id, found[i]
     end
     call('HSET', attempts, unpack(fields))

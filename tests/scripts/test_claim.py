@@ -73,7 +73,7 @@ def test_histories_of_items_that_came_back(scripts: Scripts) -> None:
     scripts.settle("release", receipt(), uid(1))
     scripts.enqueue(uid(2))
     reply = scripts.claim_reply(receipt(2))
-    assert reply[HISTORIES] == [b"q 1 0 0 " + receipt(), None]
+    assert reply[HISTORIES] == [b"h 1 0 0 " + receipt(), None]
     assert scripts.hash("attempts") == {uid(1): b"p 1 0 0 " + receipt()}
 
 

@@ -161,7 +161,7 @@ def test_release_keeps_the_order_of_enqueue(scripts: Scripts) -> None:
     rest = (receipt(2), 2, UUIDS[3], UUIDS[2], receipt(1), 2, UUIDS[1], UUIDS[0])
     scripts.call("release", *rest)
     assert scripts.queued() == UUIDS
-    assert scripts.hash("attempts")[UUIDS[0]] == b"q 1 0 0 " + receipt(1)
+    assert scripts.hash("attempts")[UUIDS[0]] == b"h 1 0 0 " + receipt(1)
 
 
 def test_largest_claim_is_settled_in_one_call(scripts: Scripts) -> None:

@@ -33,7 +33,7 @@ def test_requeue_puts_items_at_the_head_in_order(scripts: Scripts) -> None:
     scripts.enqueue(uid(9))
     assert scripts.recover() == {"requeued": 3, "orphaned": 0, "dead": 0, "unreadable": 0, "due": 0, "left": 0}
     assert scripts.queued() == [*ids, uid(9)]
-    assert scripts.hash("attempts")[ids[0]] == b"q 1 0 1 "
+    assert scripts.hash("attempts")[ids[0]] == b"h 1 0 1 "
     assert (scripts.held(), scripts.scores("leases")) == ({}, {})
 
 
