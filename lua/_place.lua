@@ -33,7 +33,9 @@ local function place_at_head(ids, records)
   local ahead = 0
   for i = 1, #head do
     local stamp = found[i] and read_stamp(found[i]) or 0
-    if not histories[i] or byte(histories[i]) ~= AT_HEAD or stamp >= last or stamps[head[i]] then
+    local cancelled = found[i] and has_ended(found[i]) -- its place may be anywhere
+    local in_turn = histories[i] and byte(histories[i]) == AT_HEAD and stamp < last
+    if stamps[head[i]] or not (cancelled or in_turn) then
       break
     end
     ahead = i

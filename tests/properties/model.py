@@ -9,17 +9,21 @@ from reliq import ItemState
 from reliq._ids import pack
 
 S = ItemState
-MAX_ATTEMPTS, MAX_DELIVERIES, BACKOFF_CAP = 3, 4, 20
+MAX_ATTEMPTS, MAX_DELIVERIES, BACKOFF_CAP = 2, 3, 20
 
 
 @dataclass
 class History:
-    """What an item went through. `back_by`: the receipt that gave it back last, so that a repeat of that is known."""
+    """What an item went through.
+
+    `back_by`: the receipt that gave it back last, so that a repeat of that is known. `at_head`: it was put there.
+    """
 
     claims: int = 0
     failures: int = 0
     expiries: int = 0
     back_by: str = ""
+    at_head: bool = False
 
 
 @dataclass
@@ -35,7 +39,6 @@ class Model:
     expiry: str
     retry: str
     now: int
-    paused: bool = False
     order: dict[str, int] = field(default_factory=dict)  # when it was enqueued, by number
     history: dict[str, History] = field(default_factory=dict)
     queued: list[str] = field(default_factory=list)
@@ -54,10 +57,6 @@ class Model:
         assert len(found) <= 1, f"the model is wrong: {item_id} is in {found}"
         return found[0] if found else None
 
-    def total(self, state: S) -> int:
-        ended = sum(how is state for how, _ in self.ended.values())
-        return ended + sum(self.state(item_id) is state for item_id in self.history)
-
     def holds(self, receipt: str, item_id: str) -> bool:
         return receipt in self.leases and item_id in self.leases[receipt].ids
 
@@ -75,7 +74,7 @@ class Model:
 
     def claim(self, count: int) -> list[str]:
         self.recover()
-        ids = [] if self.paused else self.queued[:count]
+        ids = self.queued[:count]
         del self.queued[: len(ids)]
         return ids
 
@@ -113,7 +112,14 @@ class Model:
         return sorted(times, key=lambda item_id: (times[item_id], pack(item_id)))
 
     def _at_head(self, ids: Iterable[str]) -> None:
-        self.queued[:0] = sorted(ids, key=lambda item_id: self.order[item_id])
+        """Puts ids before those that were enqueued after them; what stands there with an earlier turn keeps it."""
+        back = list(ids)
+        last = max((self.order[item_id] for item_id in back), default=0)
+        in_turn = (self.history[item_id].at_head and self.order[item_id] < last for item_id in self.queued)
+        ahead = next((i for i, good in enumerate(in_turn) if not good), len(self.queued))
+        for item_id in back:
+            self.history[item_id].at_head = True
+        self.queued[:ahead] = sorted(self.queued[:ahead] + back, key=lambda item_id: self.order[item_id])
 
     def _let_go(self, receipt: str, item_id: str) -> None:
         self.leases[receipt].ids.remove(item_id)
@@ -145,25 +151,30 @@ class Model:
     def _gave_back(self, receipt: str, item_id: str) -> bool:
         return item_id in self.history and self.history[item_id].back_by == receipt
 
-    def fail(self, receipt: str, item_id: str) -> S | None:
-        """Where the item went, SCHEDULED without a time yet; None where the lease was lost."""
+    def fail(self, receipt: str, ids: list[str], *, dead: bool) -> dict[str, S | None]:
+        """Where each item went, SCHEDULED without a time yet; None where the lease was lost."""
+        again: list[str] = []
+        outcomes = {item_id: self._failed(receipt, item_id, dead, again) for item_id in ids}
+        if self.retry == "head":
+            self._at_head(again)
+        else:
+            self.queued += again
+        return outcomes
+
+    def _failed(self, receipt: str, item_id: str, dead: bool, again: list[str]) -> S | None:
         if not self.holds(receipt, item_id):
-            if not self._gave_back(receipt, item_id):
-                return None
-            return next((s for s in (S.DEAD, S.SCHEDULED) if item_id in self.aside[s]), S.QUEUED)
+            known = (s for s in (S.DEAD, S.SCHEDULED) if item_id in self.aside[s])
+            return next(known, S.QUEUED) if self._gave_back(receipt, item_id) else None
         self._let_go(receipt, item_id)
         history = self.history[item_id]
         history.claims, history.failures, history.back_by = history.claims + 1, history.failures + 1, receipt
-        if history.failures >= MAX_ATTEMPTS:
+        if dead or history.failures >= MAX_ATTEMPTS:
             self.aside[S.DEAD][item_id] = self.now
             return S.DEAD
         if self.retry == "later":
             self.aside[S.SCHEDULED][item_id] = -1  # the server draws the time
             return S.SCHEDULED
-        if self.retry == "head":
-            self._at_head([item_id])
-        else:
-            self.queued.append(item_id)
+        again.append(item_id)
         return S.QUEUED
 
     def renew(self, receipt: str, item_id: str, lease: int) -> bool:
@@ -180,7 +191,7 @@ class Model:
             assert state is not None
             del self.aside[state][item_id]
             history = self.history[item_id]
-            history.back_by = ""
+            history.back_by, history.at_head = "", False
             if state is S.DEAD:
                 history.failures = history.expiries = 0
         return taken

@@ -24,7 +24,8 @@ from properties.conftest import PROFILE
 from properties.model import BACKOFF_CAP, MAX_ATTEMPTS, MAX_DELIVERIES, Model, S
 from proxy import FaultProxy
 
-from reliq import Enqueued, Item, ItemNotFound, LeaseLost, New, Queue, QueuePaused
+from reliq import Enqueued, Failed, Item, ItemNotFound, LeaseLost, New, Queue, QueuePaused
+from reliq._keys import Keys
 from reliq.embedded import Server
 from reliq.item import TRANSITIONS
 
@@ -33,6 +34,7 @@ T = TypeVar("T")
 # Ids of the three forms that the server stores: as text, as text of 16 bytes, as a UUID.
 KNOWN_IDS = ["a", "b", "sixteen bytes ok", "c" * 200, "018f0000-0000-7000-8000-000000000001"]
 LEASES = st.sampled_from([5, 10, 30])  # seconds
+claims = st.integers(0, 6) | st.integers(0, 6) | st.integers(0, 200)  # how far back
 some_ids = st.lists(st.integers(0, 40), min_size=1, max_size=5)
 numbers = itertools.count()
 
@@ -103,8 +105,8 @@ class QueueMachine(RuleBasedStateMachine):
         return [(self.ids or KNOWN_IDS)[n % len(self.ids or KNOWN_IDS)] for n in numbers_of_ids]
 
     def items_of(self, number: int, count: int) -> list[Item]:
-        """Some items of one claim, from an index into all that were ever claimed."""
-        first = self.held[number % len(self.held)]
+        """Some items of one claim: the last one, one before it ..., so that stale ones are met now and then."""
+        first = self.held[-1 - number % len(self.held)]
         return [item for item in self.held if item.receipt == first.receipt][:count]
 
     # Producers
@@ -114,18 +116,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.did = {"enqueue"}
         new = data.draw(
             st.lists(
-                st.tuples(st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 5, 15])),
+                st.tuples(st.none() | st.none() | st.sampled_from(KNOWN_IDS), st.sampled_from([0, 0, 0, 0, 5, 15])),
                 min_size=1,
-                max_size=6,
+                max_size=8,
             )
         )
         entries = [New(f"p{next(numbers)}", id=item_id, delay=delay or None) for item_id, delay in new]
-        try:
-            results = self.under(fault, lambda: self.queue.enqueue_many(entries))
-        except QueuePaused:
-            assert self.model.paused
-            return
-        assert not self.model.paused
+        results = self.under(fault, lambda: self.queue.enqueue_many(entries))
         for entry, result in zip(entries, results, strict=True):
             self._enqueued(entry, result, certain=fault != "reply lost" or entry.id is None)
 
@@ -160,7 +157,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(
-        number=st.integers(0, 200),
+        number=claims,
         count=st.integers(1, 4),
         fault=st.sampled_from(["", "", "reply lost", "scripts lost"]),
     )
@@ -178,9 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
         return []
 
     @precondition(lambda self: self.held)
-    @rule(
-        number=st.integers(0, 200), count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"])
-    )
+    @rule(number=claims, count=st.integers(1, 5), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
     def finish_and_claim(self, number: int, count: int, lease: int, fault: str) -> None:
         self.did = {"finish", "claim", "recover"}
         items = self.items_of(number, count)
@@ -191,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._claimed(claimed, expected, lease)
 
     @precondition(lambda self: self.held)
-    @rule(number=st.integers(0, 200), count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost"]))
+    @rule(number=claims, count=st.integers(1, 4), fault=st.sampled_from(["", "", "reply lost"]))
     def release(self, number: int, count: int, fault: str) -> None:
         self.did = {"release"}
         items = self.items_of(number, count)
@@ -199,30 +194,31 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.lost_in(lambda: self.queue.release(items), fault) == lost
 
     @precondition(lambda self: self.held)
-    @rule(number=st.integers(0, 200), fault=st.sampled_from(["", "", "reply lost", "scripts lost"]))
-    def fail(self, number: int, fault: str) -> None:
+    @rule(number=claims, count=st.integers(1, 4), dead=st.booleans(), fault=st.sampled_from(["", "", "reply lost"]))
+    def fail(self, number: int, count: int, dead: bool, fault: str) -> None:
         self.did = {"fail"}
-        (item,) = self.items_of(number, 1)
-        expected = self.model.fail(item.receipt, item.id)
-        try:
-            (outcome,) = self.under(fault, lambda: self.queue.fail(item, "no"))
-        except LeaseLost:
-            assert expected is None
-            return
-        assert outcome.state is expected
-        if outcome.due_at is not None:
-            self._due(item.id, round(outcome.due_at * 1000))
+        items = self.items_of(number, count)
+        expected = self.model.fail(items[0].receipt, [item.id for item in items], dead=dead)
+        outcomes: list[Failed] = []
+        lost = self.lost_in(lambda: outcomes.extend(self.queue.fail(items, "no", dead=dead)), fault)
+        assert lost == [item_id for item_id, state in expected.items() if state is None]
+        assert lost or {outcome.id: outcome.state for outcome in outcomes} == expected
+        for item_id in [i for i, state in expected.items() if state is S.SCHEDULED]:
+            self._due(item_id, self.eyes.get(item_id).at)
+        for outcome in outcomes:
+            at = self.model.aside[S.SCHEDULED].get(outcome.id)
+            assert outcome.due_at == (None if at is None else at / 1000)
 
-    def _due(self, item_id: str, due: int) -> None:
-        """Takes over the time that the server drew, or checks that a repeat tells the same."""
+    def _due(self, item_id: str, due: float | None) -> None:
+        """Takes over the time that the server drew, within the bounds of the backoff."""
         scheduled = self.model.aside[S.SCHEDULED]
-        if scheduled[item_id] < 0:
-            assert self.model.now <= due <= self.model.now + BACKOFF_CAP * 1000
-            scheduled[item_id] = due
-        assert scheduled[item_id] == due
+        if scheduled.get(item_id, 0) < 0:
+            assert due is not None
+            scheduled[item_id] = round(due * 1000)
+            assert self.model.now <= scheduled[item_id] <= self.model.now + BACKOFF_CAP * 1000
 
     @precondition(lambda self: self.held)
-    @rule(number=st.integers(0, 200), lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
+    @rule(number=claims, lease=LEASES, fault=st.sampled_from(["", "", "reply lost"]))
     def renew(self, number: int, lease: int, fault: str) -> None:
         self.did = set()
         (item,) = self.items_of(number, 1)
@@ -283,14 +279,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.purge(state)
         assert self.queue.purge(state) == self.model.purged - before
 
-    @rule(paused=st.booleans())
-    def pause_or_resume(self, paused: bool) -> None:
-        self.did = set()
-        self.model.paused = paused
-        if paused:
-            self.queue.pause(enqueue=True)
-        else:
-            self.queue.resume()
+    @rule(fault=st.sampled_from(["", "reply lost"]))
+    def a_pause(self, fault: str) -> None:
+        """While it is closed nothing comes in or goes out, but leases end and items fall due; then it opens again."""
+        self.did = {"recover"}
+        self.under(fault, lambda: self.queue.pause(enqueue=True))
+        with pytest.raises(QueuePaused):
+            self.queue.enqueue("refused")
+        self.model.recover()
+        assert self.queue.claim(5) == []
+        self.under(fault, self.queue.resume)
 
     # After each rule
 
@@ -344,6 +342,10 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def the_keys_agree_with_each_other(self) -> None:
         check_queue(self.client, self.name)
+        leases: Any = self.client.zrange(Keys(self.name)["leases"], 0, -1, withscores=True)
+        assert sorted(deadline for _, deadline in leases) == sorted(
+            held.deadline for held in self.model.leases.values()
+        )
 
 
 @pytest.mark.parametrize("style", ["sync", "async"])
