@@ -13,7 +13,8 @@ import msgpack
 import redis
 
 from reliq import _commands, _ids
-from reliq._commands import Body, Command, Session
+from reliq._commands import Body
+from reliq._session import Command, Session
 
 TEXT = "x" * 98  # 100 bytes in msgpack
 Wire = tuple[bytes | str | int, ...]

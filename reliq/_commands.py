@@ -2,97 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from reliq import _codec, _ids, _scripts
-from reliq._codec import Codec
-from reliq._keys import Keys
-from reliq._scripts import Script
-from reliq.errors import CodecError, InvalidArgument
+from reliq import _ids, _reading, _scripts
+from reliq._session import Command, Reply, Session
+from reliq.errors import CodecError
 from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, Moved, Recovered, Settings, sources
 
-T = TypeVar("T")
-Reply = list[Any]
-Wire = tuple[bytes | str | int, ...]  # a command, part by part
-
 MAX_ERROR = 4096  # bytes of an error's text that are kept
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
-    """One call of a script, as a value.
-
-    Attributes:
-        args: what follows the epoch and the time in ARGV.
-        decode: makes the result from the reply, which starts with a status word and the epoch.
-        keys: ids (as the server has them) that an error should name.
-    """
-
-    script: Script
-    args: Sequence[bytes | str | int]
-    decode: Callable[[Reply], T]
-    keys: Sequence[bytes] = ()
-
-
-class Session:
-    """What a client knows about its queue: its name, its keys, the epoch it has seen, and how payloads are coded."""
-
-    def __init__(self, queue: str, *, codecs: Sequence[Codec] = (), max_payload: int = _codec.MAX_PAYLOAD) -> None:
-        self.queue = queue
-        self.keys = Keys(queue)
-        self.epoch = b""
-        self.now_ms = b""  # tests set it to walk through time
-        self.codecs = tuple(codecs)
-        self.codecs_by_name: Mapping[str, Codec] = {codec.name: codec for codec in codecs}
-        if len(self.codecs_by_name) < len(self.codecs):
-            raise InvalidArgument("codecs= has two codecs of one name, and a record tells them by their names")
-        self.max_payload = max_payload
-        self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
-        self._pid = os.getpid()
-        self.head = lru_cache(maxsize=None)(self._head)
-
-    def encode(self, payload: Any, key: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-        """The body of an item as it is stored.
-
-        Raises:
-            PayloadError: a part of the payload can't be carried, or it is too large.
-        """
-        if not headers and not self.codecs:
-            return _codec.sized(_codec.pack_payload(payload), self.max_payload)
-        return _codec.encode_long(
-            payload,
-            queue=self.queue,
-            item_id=_ids.unpack(key),
-            headers=headers or {},
-            codecs=self.codecs,
-            limit=self.max_payload,
-        )
-
-    def _head(self, script: Script) -> Wire:
-        return ("EVALSHA", script.sha, len(script.keys), *self.keys.of(script.keys))
-
-    def abandoned_receipt(self) -> bytes | None:
-        """Takes one receipt of a claim that was broken off. Those from before a fork are the parent's."""
-        if self._pid != os.getpid():
-            self._pid, self.abandoned = os.getpid(), []
-        try:
-            return self.abandoned.pop()
-        except IndexError:  # there is none, or another thread was faster
-            return None
-
-    def wire(self, command: Command[Any]) -> Wire:
-        """The whole command as it goes to the server."""
-        return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
-
-    def accept(self, command: Command[T], reply: Reply) -> T:
-        """Reads a reply, and learns the epoch from it."""
-        self.epoch = reply[1]
-        return command.decode(reply)
 
 
 class Body(NamedTuple):
@@ -159,7 +79,7 @@ def claim(
     """Takes up to `count` items. With a worker's name it is noted as idle for `wait_ms` where there are none."""
 
     def decode(reply: Reply) -> ClaimReply:
-        batch = _Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
+        batch = _reading.Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
         items, broken = batch.read(reply[2], reply[3], reply[4])
         return ClaimReply(items, broken, bool(reply[5]), int(reply[6]))
 
@@ -173,62 +93,13 @@ def finish_and_claim(
     flat, runs = _runs(items)
 
     def decode(reply: Reply) -> ClaimReply:
-        batch = _Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
+        batch = _reading.Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
         claimed, broken = batch.read(reply[3], reply[4], reply[5])
         claimed.lost = tuple(flat[i].id for i in reply[2])
         return ClaimReply(claimed, broken, bool(reply[6]))
 
     keys = [item.key for item in flat]
     return Command(_scripts.load("finish_and_claim"), (receipt, count, _ms(lease), *runs), decode, keys)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Turns ids, records and histories of one claim into items."""
-
-    session: Session
-    receipt: bytes
-    lease: float
-    asked_at: float
-    epoch: int
-
-    def read(
-        self, keys: list[bytes], records: list[bytes], histories: list[bytes | None]
-    ) -> tuple[Claimed, list[tuple[Item, CodecError]]]:
-        items, broken = Claimed(), []
-        receipt, expires = _ids.unpack(self.receipt), self.asked_at + self.lease
-        queue, codecs = self.session.queue, self.session.codecs_by_name
-        for i, key in enumerate(keys):
-            claims, failures, _ = _history(histories[i]) if histories else (0, 0, 0)
-            record, item_id = records[i] or b"", _ids.unpack(key)
-            payload: Any = None
-            headers: dict[str, str] = {}
-            problem: CodecError | None = None
-            try:
-                payload, headers = _codec.decode(record[_codec.STAMP :], queue=queue, item_id=item_id, codecs=codecs)
-            except CodecError as error:
-                problem = error
-            item = Item(
-                item_id,
-                payload,
-                headers,
-                claims + 1,
-                failures + 1,
-                self.epoch,
-                _codec.enqueued_at(record),
-                receipt,
-                queue,
-                self.lease,
-                expires,
-                key,
-                self.receipt,
-            )
-            if problem is None:
-                items.append(item)
-            else:
-                broken.append((item, problem))
-        items.unreadable = tuple(item.id for item, _ in broken)
-        return items, broken
 
 
 def finish(items: Iterable[Item]) -> Command[list[str]]:
@@ -357,7 +228,7 @@ def purge(state: ItemState, limit: int) -> Command[tuple[int, bool]]:
 def configure(settings: Mapping[str, str]) -> Command[Settings]:
     """Changes settings, by their names on the server."""
     args = [part for pair in settings.items() for part in pair]
-    return Command(_scripts.load("configure"), args, lambda reply: _settings(reply[2]))
+    return Command(_scripts.load("configure"), args, lambda reply: _reading.settings_of(reply[2]))
 
 
 def pause(*, claim: bool, enqueue: bool) -> Command[None]:
@@ -374,9 +245,9 @@ def inspect() -> Command[tuple[Counts, Settings]]:
     """Counts and settings."""
 
     def decode(reply: Reply) -> tuple[Counts, Settings]:
-        counts = _pairs(reply[2])
+        counts = _reading.pairs(reply[2])
         flags = {name: bool(counts.pop(name)) for name in ("paused_claim", "paused_enqueue")}
-        return Counts(**counts, **flags), _settings(reply[3])
+        return Counts(**counts, **flags), _reading.settings_of(reply[3])
 
     return Command(_scripts.load("inspect"), (), decode)
 
@@ -397,48 +268,9 @@ def get(session: Session, keys: Sequence[bytes]) -> Command[list[ItemInfo | None
     """Everything about items, None for those that the queue does not know."""
 
     def decode(reply: Reply) -> list[ItemInfo | None]:
-        return [_info(session, key, *entry) for key, entry in zip(keys, reply[3], strict=True)]
+        return [_reading.item_info(session, key, *entry) for key, entry in zip(keys, reply[3], strict=True)]
 
     return Command(_scripts.load("get"), keys, decode, keys)
-
-
-def _info(session: Session, key: bytes, state: bytes, record: bytes, history: bytes, error: bytes, at: bytes) -> Any:
-    if not state:
-        return None
-    item_id, where = _ids.unpack(key), ItemState(state.decode())
-    if where in (ItemState.FINISHED, ItemState.REMOVED):
-        return ItemInfo(item_id, where, at=_codec.enqueued_at(record[1:]))
-    claims, failures, expiries = _history(history)
-    payload: Any = None
-    headers: dict[str, str] = {}
-    problem = None
-    body = record[_codec.STAMP :]
-    try:
-        payload, headers = _codec.decode(body, queue=session.queue, item_id=item_id, codecs=session.codecs_by_name)
-    except CodecError as broken:
-        problem = str(broken)
-    return ItemInfo(
-        item_id,
-        where,
-        payload,
-        headers,
-        _codec.enqueued_at(record) if len(record) > _codec.STAMP else None,
-        claims,
-        failures,
-        expiries,
-        error.decode("utf-8", "replace") or None,
-        float(at) / 1000 if at else None,
-        problem,
-        body,
-    )
-
-
-def _history(value: bytes | None) -> tuple[int, int, int]:
-    """Claims that ended, failures and expiries, from what lua/_history.lua wrote."""
-    if not value:
-        return 0, 0, 0
-    _, claims, failures, expiries, _ = value.split(b" ", 4)
-    return int(claims), int(failures), int(expiries)
 
 
 def _runs(items: Iterable[Item]) -> tuple[list[Item], list[bytes | int]]:
@@ -461,22 +293,3 @@ def cut(text: str) -> bytes:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _pairs(flat: Reply) -> dict[str, Any]:
-    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-
-
-def _settings(flat: Reply) -> Settings:
-    found = _pairs(flat)
-    return Settings(
-        max_length=int(found["max_length"]),
-        max_attempts=int(found["max_attempts"]),
-        max_deliveries=int(found["max_deliveries"]),
-        expiry=found["expiry"].decode(),
-        retry=found["retry"].decode(),
-        backoff_base=int(found["backoff_base_ms"]) / 1000,
-        backoff_cap=int(found["backoff_cap_ms"]) / 1000,
-        finished_age=int(found["finished_age_ms"]) / 1000,
-        finished_count=int(found["finished_count"]),
-    )

@@ -13,10 +13,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from reliq import _plans, _policy, _replies
-from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
+from reliq._session import Command, Session
 from reliq.connect import Connector
 from reliq.errors import ReliqError, Unavailable
 

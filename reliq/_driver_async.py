@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from reliq import _plans, _policy, _replies
-from reliq._commands import Command, Session
 from reliq._keys import REGISTRY
 from reliq._plans import Block, Effect, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
+from reliq._session import Command, Session
 from reliq.connect import Connector
 from reliq.errors import ReliqError
 

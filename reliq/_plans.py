@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reliq import _commands, _ids, _policy
-from reliq._commands import Body, ClaimReply, Command, Session
+from reliq._commands import Body, ClaimReply
 from reliq._policy import Applied, Retry
+from reliq._session import Command, Session
 from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, ReliqError, Unavailable
 from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, New, Recovered
 

@@ -59,9 +59,7 @@ class ScriptMissing(Exception):
 
 # Words that begin an error reply and mean "not now": nothing was written, another attempt may succeed.
 # MISCONF: the disk is full or failing. UNBLOCKED: a wait on a master that was demoted. BUSY: somebody's slow script.
-_TRANSIENT = frozenset(
-    "READONLY MASTERDOWN LOADING NOREPLICAS MISCONF BUSY UNBLOCKED TRYAGAIN CLUSTERDOWN ERR_CONNECTION".split()
-)
+_TRANSIENT = frozenset("READONLY MASTERDOWN LOADING NOREPLICAS MISCONF BUSY UNBLOCKED TRYAGAIN CLUSTERDOWN".split())
 _DENIED = frozenset("NOAUTH NOPERM WRONGPASS NO_RIGHT".split())
 _DENIED_IN_SCRIPT = ("ACL failure", "The user executing the script can't")  # the second is Redis 7.0's
 

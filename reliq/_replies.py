@@ -7,8 +7,8 @@ from typing import Any
 import hiredis
 from redis import exceptions as theirs
 
-from reliq._commands import Command, Session, Wire
 from reliq._policy import Applied, Retry, verdict
+from reliq._session import Command, Session, Wire
 from reliq.connect import endpoint, mask
 from reliq.errors import AccessDenied
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 from reliq import _arguments, _codec, _commands, _ids, _plans, _policy, connect
 from reliq._arguments import DEFAULT_LEASE, DEFAULT_TIMEOUT, Items
 from reliq._codec import Codec
-from reliq._commands import Session
 from reliq._driver import Driver
 from reliq._keys import check_name
 from reliq._policy import MAX_BATCH, Seconds
+from reliq._session import Session
 from reliq.errors import ItemNotFound, LeaseLost
 from reliq.item import (
     Claimed,

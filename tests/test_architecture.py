@@ -16,7 +16,7 @@ ORDER = """
     errors item
     _keys _ids _codec _scripts
     _blobs codecs
-    _commands _policy _plans _arguments
+    _session _reading _commands _policy _plans _arguments
     _lifeline _server_files _server embedded
     connect _replies _driver _driver_async
     queue queue_async

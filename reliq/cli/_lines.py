@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import IO, Any, NoReturn
 
 from reliq import _plans
-from reliq._commands import Session
+from reliq._session import Session
 from reliq.cli._options import parse_duration
 from reliq.errors import InvalidArgument, PayloadError
 from reliq.item import New

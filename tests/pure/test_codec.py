@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reliq import CodecError
 from reliq._codec import decode, encode_long, enqueued_at, pack_payload, unpack_payload
-from reliq._commands import Session
+from reliq._session import Session
 
 
 def decoded(body: bytes) -> tuple[object, dict[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from reliq import _codec
-from reliq._commands import Session
+from reliq._session import Session
 from reliq.codecs import AesGcm, BlobStore, ClaimCheck, FileStore, Zstd
 from reliq.errors import CodecError, InvalidArgument, PayloadError, ReliqError
 

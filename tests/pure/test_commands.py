@@ -7,7 +7,8 @@ import pytest
 from pure.held import item
 
 from reliq import ItemState, _commands, _scripts
-from reliq._commands import Body, Command, Failure, Session
+from reliq._commands import Body, Failure
+from reliq._session import Command, Session
 
 CLAIM: dict[str, Any] = {"lease": 1.0, "receipt": b"r" * 16, "asked_at": 0.0}
 MAKE: dict[str, Callable[[], Command[Any]]] = {

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from reliq import DrainTimeout, PayloadError, QueueFull, Unavailable, _commands, _ids, _plans, _policy
-from reliq._commands import ClaimReply, Command, Session
+from reliq._commands import ClaimReply
 from reliq._plans import Block, ClaimRequest, Effect, Plan, Sleep
 from reliq._policy import Applied, Retry
+from reliq._session import Command, Session
 from reliq.item import Claimed, Counts, Enqueued, ItemState, Recovered
 
 
