@@ -111,6 +111,22 @@ def pause_before(attempt: int) -> float:
     return random.uniform(MIN_PAUSE / 2, bound)
 
 
+PREFETCH_SECONDS = (
+    0.1  # of work that a worker holds beyond what its handlers run: what a slow day makes others wait for
+)
+MAX_PREFETCH = 100  # items; a round trip for each hundred costs little beside the items themselves
+
+
+def prefetch(concurrency: int, rate: float) -> int:
+    """Items to hold beyond those that handlers run: what they get through in a tenth of a second.
+
+    Args:
+        concurrency: handlers; the least that is held ahead, so that none waits for a round trip.
+        rate: items a second that they have got through lately.
+    """
+    return max(concurrency, min(MAX_PREFETCH, int(rate * PREFETCH_SECONDS)))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What INFO says of a server, as far as it matters here."""

@@ -29,6 +29,8 @@ log = logging.getLogger("reliq.worker")
 Handler = Callable[[Item], object]
 
 IDLE_WAIT = 2.0  # seconds of one waiting claim; bounds how long a stop can take on an idle queue
+PACE_SECONDS = 0.05  # over which the rate of handling is taken: short, so that a start is not slow for long
+STANDSTILL = 1.0  # seconds without an item handled after which the surplus goes back
 RENEWALS_PER_LEASE = 3  # two renewals may fail before a lease ends
 
 
@@ -40,6 +42,28 @@ class WorkerReport:
     failed: int = 0
     released: int = 0
     lost: int = 0
+
+
+class _Pace:
+    """How many items a second were handled of late."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._count, self._since = 0, time.monotonic()
+        self._moved = self._since
+
+    def standstill(self) -> float:
+        """Seconds since an item was handled."""
+        return time.monotonic() - self._moved
+
+    def add(self, count: int) -> None:
+        self._count += count
+        if count:
+            self._moved = time.monotonic()
+        elapsed = time.monotonic() - self._since
+        if elapsed >= PACE_SECONDS:
+            self.rate = self._count / elapsed
+            self._count, self._since = 0, time.monotonic()
 
 
 class Worker:
@@ -54,6 +78,8 @@ class Worker:
         lease: seconds after which the items of a worker that died are claimed by others. Renewed while handlers run.
         concurrency: handler threads, 1 to 1,000.
         prefetch: items claimed beyond those that are handled; they are given back, unblamed, when the worker stops.
+            None: what the handlers get through in a tenth of a second, up to 100; when they stand still for a second,
+            one for each of them.
         max_items: stop after this many items have been settled; None for no end.
         return_when_empty: stop when the queue has nothing to claim.
 
@@ -78,8 +104,7 @@ class Worker:
         self.handler = handler
         self.lease = _arguments.lease_length(lease)
         self.concurrency = _policy.whole(concurrency, "concurrency", low=1, high=1000)
-        ahead = self.concurrency if prefetch is None else _policy.whole(prefetch, "prefetch", low=0, high=1000)
-        self.capacity = min(_policy.MAX_BATCH, self.concurrency + ahead)
+        self.prefetch = None if prefetch is None else _policy.whole(prefetch, "prefetch", low=0, high=1000)
         self.max_items = max_items
         self.return_when_empty = return_when_empty
         self._stop = threading.Event()
@@ -88,6 +113,7 @@ class Worker:
         self._handed_out: dict[bytes, Future[None]] = {}  # by the key of the item; the main thread's
         self._done: queues.SimpleQueue[tuple[Item, BaseException | None, bool]] = queues.SimpleQueue()
         self._counts = {"finished": 0, "failed": 0, "released": 0, "lost": 0}
+        self._pace = _Pace()
 
     def stop(self) -> None:
         """Asks the worker to stop: no further claim, running handlers end, the rest goes back. From any thread."""
@@ -141,12 +167,26 @@ class Worker:
             if idle and claimed == [] and self.return_when_empty:
                 return
             self._settle(wait=bool(self._held) and not claimed)
+            self._give_back_surplus()
+
+    def _give_back_surplus(self) -> None:
+        """What was claimed while handlers were fast does not wait behind those that have come to stand still."""
+        if self.prefetch is not None or self._pace.standstill() < STANDSTILL:
+            return
+        waiting = [key for key, future in self._handed_out.items() if not future.running() and not future.done()]
+        for key in waiting[self.concurrency :]:
+            if self._handed_out[key].cancel():
+                self._done.put((self._held[key], None, False))
 
     def _room(self) -> int:
-        room = self.capacity - len(self._held)
+        """Items to claim now: none while half of what may be held is there and every handler has an item."""
+        ahead = _policy.prefetch(self.concurrency, self._pace.rate) if self.prefetch is None else self.prefetch
+        capacity, held = min(_policy.MAX_BATCH, self.concurrency + ahead), len(self._held)
+        if held >= self.concurrency and held > capacity // 2:
+            return 0
         if self.max_items is not None:
-            room = min(room, self.max_items - self._settled() - len(self._held))
-        return max(0, room)
+            capacity = min(capacity, self.max_items - self._settled())
+        return max(0, capacity - held)
 
     def _settled(self) -> int:
         return self._counts["finished"] + self._counts["failed"] + self._counts["lost"]
@@ -165,6 +205,7 @@ class Worker:
     def _settle(self, *, wait: bool) -> None:
         """Finishes and fails what handlers are through with: all of it in one call each."""
         done = self._take_done(wait)
+        self._pace.add(len(done))
         finished = [item for item, error, started in done if started and error is None]
         failed = [(item, error) for item, error, started in done if started and error is not None]
         unstarted = [item for item, _, started in done if not started]

@@ -128,6 +128,23 @@ def socket_of(queue: Queue) -> str:
     return str(queue._driver._take().path)
 
 
+def test_a_handler_that_hangs_keeps_nobody_waiting(queue: Queue, start: Start) -> None:
+    """What was claimed ahead while handlers were fast goes back when they come to stand still, and keeps its turn."""
+    queue.enqueue_many(range(2000))
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def handle(item: Item) -> None:
+        if item.payload == 1500:
+            hanging.set()
+            assert go_on.wait(30)
+
+    start(Worker(queue, handle))
+    assert hanging.wait(30)
+    wait_until(lambda: queue.counts().in_progress == 2, "all but two items to be given back")
+    assert [item.payload for item in queue.claim(3)] == [1502, 1503, 1504]
+    go_on.set()
+
+
 def test_max_items(queue: Queue) -> None:
     """The worker ends after so many items and claims none beyond them."""
     queue.enqueue_many(range(20))
