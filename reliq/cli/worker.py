@@ -27,7 +27,7 @@ def worker() -> None:
 @click.option("--queue", required=True, metavar="QUEUE", help="Where items come from.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Handler threads.")
 @duration_option("--lease", default=30.0, help="Items of a worker that died go to others after this: 30s by default.")
-@click.option("--prefetch", type=click.IntRange(0, 1000), help="Items claimed ahead: as many as threads by default.")
+@click.option("--prefetch", type=click.IntRange(0, 1000), help="Items claimed ahead; by default 0.1 s of work.")
 @click.option("--max-items", type=click.IntRange(1), metavar="N", help="Stop after this many items.")
 @click.option("--return-when-empty", is_flag=True, help="Stop when there is nothing to claim.")
 @click.pass_obj
