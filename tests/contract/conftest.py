@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import redis
 from contract.clients import Clock, LoseReply, OpenQueue, make_queue
-from contract.evidence import check_server
 from proxy import FaultProxy, Rule
 
 from reliq import Queue, _scripts
 from reliq.embedded import Server
+
+pytest.register_assert_rewrite("contract.evidence")  # so that its asserts show their values
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -30,6 +31,8 @@ def clock() -> Clock:
 @pytest.fixture(autouse=True)
 def evidence(redis_client: redis.Redis) -> Iterator[None]:
     """After each test: no stray key, no item in two places or none, no counter that counts wrong."""
+    from contract.evidence import check_server
+
     yield
     check_server(redis_client)
 

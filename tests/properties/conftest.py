@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+pytest.register_assert_rewrite("properties.machine")  # so that its asserts show their values
 
 _COMMON = settings(
     deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 _PROFILES = {
-    "default": settings(_COMMON, max_examples=80, stateful_step_count=40),
+    "default": settings(_COMMON, max_examples=60, stateful_step_count=40),
     "ci": settings(_COMMON, max_examples=250, stateful_step_count=50),
     "thorough": settings(_COMMON, max_examples=2000, stateful_step_count=80),
 }

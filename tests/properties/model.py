@@ -168,6 +168,7 @@ class Model:
         self._let_go(receipt, item_id)
         history = self.history[item_id]
         history.claims, history.failures, history.back_by = history.claims + 1, history.failures + 1, receipt
+        history.at_head = False
         if dead or history.failures >= MAX_ATTEMPTS:
             self.aside[S.DEAD][item_id] = self.now
             return S.DEAD

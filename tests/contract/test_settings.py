@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import pytest
+
+from reliq import InvalidArgument, Queue
+
+
+def test_settings_are_the_queues(queue: Queue, other: Queue) -> None:
+    """Settings hold for all clients; what is not named stays; None puts one back to its default."""
+    defaults = queue.settings()
+    changed = queue.configure(
+        max_length=9,
+        max_attempts=2,
+        max_deliveries=3,
+        expiry="hold",
+        retry="tail",
+        backoff_base=0.5,
+        backoff_cap=dt.timedelta(minutes=1),
+        finished_age=7,
+        finished_count=8,
+    )
+    assert dataclasses.astuple(changed) == (9, 2, 3, "hold", "tail", 0.5, 60.0, 7.0, 8)
+    assert other.settings() == changed
+    assert other.configure(max_length=None).max_length == 0
+    assert queue.configure() == dataclasses.replace(changed, max_length=0)
+    names = [field.name for field in dataclasses.fields(defaults)]
+    assert queue.configure(**dict.fromkeys(names)) == defaults
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_speed": 1},
+        {"max_length": -1},
+        {"max_length": 1.5},
+        {"max_attempts": 0},
+        {"max_attempts": True},
+        {"max_deliveries": 10**7},
+        {"expiry": "explode"},
+        {"retry": "sideways"},
+        {"backoff_base": float("nan")},
+        {"backoff_cap": -1},
+        {"finished_age": "long"},
+        {"finished_count": -1},
+    ],
+)
+def test_a_setting_out_of_range(queue: Queue, change: dict[str, object]) -> None:
+    """A wrong setting is refused by its name, and with it the whole call."""
+    with pytest.raises(InvalidArgument, match=next(iter(change))):
+        queue.configure(retry="head", **change) if "retry" not in change else queue.configure(**change)
+    assert queue.settings().retry == "later"
