@@ -297,6 +297,7 @@ class Queue:
 
     def pause(self, *, claim: bool = True, enqueue: bool = False) -> None:
         """Closes the queue for claims, for new items, or both, until `resume`. Items in progress go on."""
+        self._driver.register()
         self._driver.call(_commands.pause(claim=claim, enqueue=enqueue))
 
     def resume(self) -> None:
@@ -312,6 +313,7 @@ class Queue:
             DrainTimeout: after `timeout` seconds.
         """
         limit = _policy.seconds(timeout, "timeout", low=0, high=7 * 86400.0)
+        self._driver.register()
         return self._driver.run(_plans.drain(self.name, limit))
 
     def configure(self, **changes: Any) -> Settings:

@@ -169,6 +169,7 @@ class AsyncQueue:
 
     async def pause(self, *, claim: bool = True, enqueue: bool = False) -> None:
         """Asyncio twin of `Queue.pause`."""
+        await self._driver.register()
         await self._driver.call(_commands.pause(claim=claim, enqueue=enqueue))
 
     async def resume(self) -> None:
@@ -178,6 +179,7 @@ class AsyncQueue:
     async def drain(self, timeout: Seconds = 60.0) -> Counts:
         """Asyncio twin of `Queue.drain`."""
         limit = _policy.seconds(timeout, "timeout", low=0, high=7 * 86400.0)
+        await self._driver.register()
         return await self._driver.run(_plans.drain(self.name, limit))
 
     async def configure(self, **changes: Any) -> Settings:
