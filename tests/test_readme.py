@@ -23,6 +23,8 @@ def copy_of_the_tree(target: Path) -> Path:
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
     ).stdout
     for name in filter(None, listed.split("\0")):
+        if not (ROOT / name).is_file():  # removed and not committed yet, or a link to a folder
+            continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
     return target
