@@ -70,6 +70,24 @@ def sources(verb: str) -> frozenset[ItemState]:
     return frozenset(t.source for t in TRANSITIONS if t.verb == verb and t.source is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an item has come, as its handler last said with `item.checkpoint`. The next delivery goes on from it.
+
+    Attributes:
+        state: what the handler needs to go on: anything that msgpack can carry, 64 KiB at most.
+        done, total: how much of the work is done, for people who look; None where it can't be told.
+        note: a few words for them, 200 characters at most.
+        at: Unix seconds (server clock) of the checkpoint; None where it was made by this claim.
+    """
+
+    state: Any = None
+    done: float | None = None
+    total: float | None = None
+    note: str = ""
+    at: float | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """An item that this process has claimed. End it with exactly one of finish, release and fail.
@@ -85,6 +103,10 @@ class Item:
         receipt: proves the lease. New at every claim, shared by the items of one claim.
         queue: name of its queue.
         lease: seconds that were asked for.
+        group: items of one group are handled one at a time and in their order; None for an item of no group.
+        progress: the last checkpoint of this item, by this delivery or an earlier one; None where there is none.
+        lost: the lease is known to be lost: stop, and undo or leave what was begun. False proves nothing.
+        settled: finish, release or fail was called for it through its queue.
     """
 
     id: str
@@ -100,10 +122,34 @@ class Item:
     expires: float = field(repr=False)  # on this process's monotonic clock, counted from before the claim was sent
     key: bytes = field(repr=False)  # the id as the server has it
     proof: bytes = field(repr=False)  # the receipt as the server has it
+    group: str | None = None
+    progress: Progress | None = None
+    lost: bool = False
+    settled: bool = False
+    owner: Any = field(default=None, repr=False)  # the queue object that claimed it; `checkpoint` goes through it
 
     def remaining(self) -> float:
         """Seconds until the lease ends unless it is renewed, by this process's own monotonic clock; negative after."""
         return self.expires - time.monotonic()
+
+    def checkpoint(
+        self, state: Any = None, *, done: float | None = None, total: float | None = None, note: str = ""
+    ) -> Any:
+        """Stores how far the work has come, and renews the lease: `queue.checkpoint(item, ...)`.
+
+        On an item of an `AsyncQueue` this returns an awaitable.
+
+        Args:
+            state: what the next delivery needs to go on from here: anything that msgpack can carry, 64 KiB at most.
+            done: how much of the work is done.
+            total: how much there is in all.
+            note: a few words for people who look, 200 characters at most.
+
+        Raises:
+            LeaseLost: somebody else may have the item: stop.
+            PayloadError: the state can't be stored.
+        """
+        return self.owner.checkpoint(self, state, done=done, total=total, note=note)
 
 
 class Claimed(list[Item]):
