@@ -1,5 +1,5 @@
--- needs: claim_id count lease_ms meta items queued claims leases attempts errors dead finished_order
--- uses: _stamp _ids _history _lease _end
+-- needs: claim_id count lease_ms meta items queued claims leases attempts errors dead finished_order groups checkpoints
+-- uses: _lease _end _park _limits _producers _after
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
 
@@ -21,14 +21,31 @@ local function claimed_before()
   return ids, call('HMGET', items, unpack(ids))
 end
 
--- Looks at the head of the queue for up to `wanted` items. Returns ids, their records, how many places to take off,
--- the cancelled ids and the ids without a readable record among these. Places of cancelled items are skipped, SKIP of
--- them at most.
+-- Looks at the head of the queue for up to `wanted` items. Returns what it saw: ids and records to claim; how many
+-- places it `used`; among these the `cancelled` ids, the `broken` ones without a readable record, and those that are to
+-- be `parked`, because their group has no turn left; and `more` where it skipped so many that it stopped.
 local SKIP = 1000
 
 local function oldest(wanted)
-  local ids, records, cancelled, broken = {}, {}, {}, {}
-  local n, used = 0, 0
+  local seen = {
+    ids = {}, records = {}, bytes = 0, used = 0, cancelled = {}, broken = {},
+    parked = { ids = {}, names = {}, records = {} }, giver = field.grouped and turn_giver(),
+  }
+  local ids, records, n, used, bytes = seen.ids, seen.records, 0, 0, 0
+
+  local function skip(id, record, i)
+    if not record or #record <= STAMP_BYTES then
+      table.insert(seen.broken, id)
+      bytes = bytes + (record and #record or 0)
+    elseif has_ended(record) then
+      table.insert(seen.cancelled, id)
+    else
+      table.insert(seen.parked.ids, id)
+      table.insert(seen.parked.names, seen.giver.of[i])
+      table.insert(seen.parked.records, record)
+    end
+  end
+
   local ask = wanted
   while n < wanted and used - n < SKIP do
     local page = call('LRANGE', queued, whole(used), whole(used + ask - 1))
@@ -36,15 +53,18 @@ local function oldest(wanted)
       break
     end
     local found = call('HMGET', items, unpack(page))
+    if seen.giver then
+      seen.giver.look(page)
+    end
     for i = 1, #page do
       local record = found[i]
-      if record and byte(record) == ENDED then
-        cancelled[#cancelled + 1] = page[i]
-      elseif record and #record > STAMP_BYTES then
+      local good = record and #record > STAMP_BYTES and byte(record) ~= ENDED
+      if good and (not seen.giver or seen.giver.give(i, page[i])) then
         n = n + 1
         ids[n], records[n] = page[i], record
+        bytes = bytes + #record
       else
-        broken[#broken + 1] = page[i]
+        skip(page[i], record, i)
       end
       used = used + 1
       if n == wanted then
@@ -56,7 +76,8 @@ local function oldest(wanted)
     end
     ask = math.max(wanted - n, PAGE)
   end
-  return ids, records, used, cancelled, broken, n < wanted and used - n >= SKIP
+  seen.used, seen.bytes, seen.more = used, bytes, n < wanted and used - n >= SKIP
+  return seen
 end
 
 -- Items whose record is missing or cut off are not dropped in silence: they go to the dead, where people look.
@@ -90,45 +111,86 @@ local function drop_cancelled(ids, now)
   forget(now)
 end
 
--- Returns ids, records, histories, and whether the search ended at its bound.
+-- Asks, before the first write, for everything that `settle_skipped` may do.
+local function may_settle_skipped(seen)
+  if #seen.cancelled > 0 then
+    may_end_items()
+  end
+  if #seen.broken > 0 then
+    permitted('ZADD', dead)
+    typed(dead, 'zset')
+    typed(errors, 'hash')
+    may_go_on()
+  end
+  if seen.giver then
+    may_park()
+  end
+end
+
+-- Puts what was passed over where it belongs.
+local function settle_skipped(seen, now)
+  if #seen.cancelled > 0 then
+    drop_cancelled(seen.cancelled, now)
+  end
+  if #seen.parked.ids > 0 then
+    park_items(seen.parked.ids, seen.parked.names, seen.parked.records)
+  end
+  if #seen.broken > 0 then
+    bury_broken(seen.broken, now)
+  end
+  if seen.giver then
+    keep_holders(seen.giver.taken)
+  end
+end
+
+-- What goes to the client beside the records: histories, groups and checkpoints, each empty where there are none.
+local function beside(ids, histories)
+  if #ids == 0 then
+    return {}, {}, {}
+  end
+  local redelivered = false
+  for i = 1, #ids do
+    redelivered = redelivered or histories[i]
+  end
+  return histories,
+    field.grouped and call('HMGET', groups, unpack(ids)) or {},
+    redelivered and call('HMGET', checkpoints, unpack(ids)) or {}
+end
+
+-- The items of this claim, and where there are none what to do next: `more`, ask again at once; `wait`, ms until the
+-- limits allow one; `wakes`, workers that have something to do by what was passed over.
 local function claim_items(now)
   local deadline = whole(math.floor(now / 1000) + tonumber(lease_ms))
   local ids, records = claimed_before()
   if #ids > 0 then
     permitted('ZADD', leases)
     call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
-    return ids, records, histories_of(ids), false
+    return { ids = ids, records = records, histories = call('HMGET', attempts, unpack(ids)), wakes = 0 }
   end
-  if field.paused_claim then
-    return {}, {}, {}, false
+  local wanted, wait = within_limits(tonumber(count), now)
+  if field.paused_claim or wanted < 1 then
+    return { ids = {}, records = {}, histories = {}, wait = wait, wakes = 0 }
   end
-  local used, cancelled, broken, more
-  ids, records, used, cancelled, broken, more = oldest(tonumber(count))
-  if used == 0 then
-    return ids, records, {}, false
+  local seen = oldest(wanted)
+  if seen.used == 0 then
+    return { ids = {}, records = {}, histories = {}, wakes = 0 }
   end
+  ids = seen.ids
   may_claim()
+  may_tell_producers()
   local histories = histories_of(ids)
-  if #cancelled > 0 then
-    may_end_items()
-  end
-  if #broken > 0 then
-    permitted('ZADD', dead)
-    typed(dead, 'zset')
-    typed(errors, 'hash')
-  end
-  if #cancelled > 0 then
-    drop_cancelled(cancelled, now)
-  end
-  if #broken > 0 then
-    bury_broken(broken, now)
-  end
+  may_settle_skipped(seen)
   -- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
   if #ids > 0 then
     hold_items(ids, deadline)
-    note_claimed(ids, records, histories)
+    note_claimed(ids, seen.records, histories)
+    note_rate(#ids, now)
   end
-  call('LTRIM', queued, whole(used), '-1')
+  settle_skipped(seen, now)
+  call('LTRIM', queued, whole(seen.used), '-1')
+  add('waiting_bytes', -seen.bytes)
+  local wakes = #seen.broken > 0 and go_on_after(seen.broken, 'dead', now) or 0
   save()
-  return ids, records, histories, more
+  tell_producers(seen.used - #seen.parked.ids, now)
+  return { ids = ids, records = seen.records, histories = histories, more = seen.more, wakes = wakes }
 end

@@ -1,7 +1,8 @@
--- needs: meta items finished_order attempts errors
+-- needs: meta items finished_order attempts errors checkpoints
 -- uses: _stamp _ids
 -- An item that has ended keeps its id and, instead of its record: byte 255, a stamp of when, 'f' finished or
--- 'r' removed or 'c' cancelled with its place still in the queue, and the receipt that finished it.
+-- 'r' removed or 'c' cancelled with its place still in the queue, and the receipt that finished it. 'F' and 'R' have
+-- the length of the receipt in one byte, the receipt, and the result or the reason that the holder gave.
 -- `finished_order` has a stamp and the packed ids of each call that ended items, so that they are forgotten in order.
 -- A script that ends items enters with REMEMBERING.
 
@@ -19,11 +20,12 @@ local function may_end_items()
   permitted('LINDEX', finished_order)
   typed(items, 'hash')
   typed(finished_order, 'list')
-  history_there = call('EXISTS', attempts, errors) > 0
+  history_there = call('EXISTS', attempts, errors, checkpoints) > 0
   if history_there then
     permitted('HDEL', attempts)
     typed(attempts, 'hash')
     typed(errors, 'hash')
+    typed(checkpoints, 'hash')
   end
 end
 
@@ -31,6 +33,7 @@ local function drop_history(ids)
   if history_there then
     call('HDEL', attempts, unpack(ids))
     call('HDEL', errors, unpack(ids))
+    call('HDEL', checkpoints, unpack(ids))
   end
 end
 
@@ -43,6 +46,20 @@ local function mark_ended(ids, how, receipt, when)
     fields[i * 2] = ended
   end
   call('HSET', items, unpack(fields))
+end
+
+-- Ends items that their holder has something to say of: how is 'F' or 'R', `words` the results or reasons.
+local function end_with_words(ids, how, receipt, words, now)
+  local when = pack_stamp(ticks(now))
+  call('RPUSH', finished_order, when .. pack_ids(ids))
+  local fields = {}
+  for i = 1, #ids do
+    fields[i * 2 - 1] = ids[i]
+    fields[i * 2] = char(ENDED) .. when .. how .. char(#receipt) .. receipt .. words[i]
+  end
+  call('HSET', items, unpack(fields))
+  drop_history(ids)
+  add('remembered', #ids)
 end
 
 -- Forgets the oldest ended ids while there are too many or they are too old: at most two calls' worth at a time, so

@@ -2,8 +2,8 @@
 -- uses: _stamp
 -- What an item went through is kept only for items that came back to the queue at least once, in `attempts`:
 -- 'place claims failures expiries receipt'. The place is 'q' while it is queued again, 'h' where it was put back at the
--- head, and 'p' while it is in progress again. The receipt is the one that gave the item back, so that a repeat of
--- that is recognised.
+-- head, 'w' while it waits for the turn of its group, 'p' while it is in progress again. The receipt is the one that
+-- gave the item back, so that a repeat of that is recognised.
 --
 -- Items that were scheduled have one from the start, because they enter the queue out of the order of their stamps.
 -- Items without history are claimed in the order of their stamps, so one number says which of them have left the
@@ -11,6 +11,7 @@
 
 local IN_PROGRESS_AGAIN = 112 -- 'p'
 local AT_HEAD = 104 -- 'h'
+local WAITS_FOR_TURN = 119 -- 'w'
 
 local function read_history(value)
   if not value then

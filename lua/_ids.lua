@@ -1,3 +1,4 @@
+-- uses: _stamp
 -- Many ids as one string: 'u' and 16 bytes each where all are UUIDs, else 'v' and length byte, id, length byte ...
 
 local UUIDS = 117 -- 'u'
@@ -32,4 +33,13 @@ local function unpack_ids(packed, from)
     at = at + size
   end
   return ids
+end
+
+-- The values at these indexes.
+local function pick(values, at)
+  local picked = {}
+  for i, k in ipairs(at) do
+    picked[i] = values[k]
+  end
+  return picked
 end

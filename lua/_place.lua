@@ -4,6 +4,15 @@
 -- before and has an earlier turn keeps it, up to PAGE items: claims that end one after the other, as those of a
 -- machine that died do, would come back in the opposite order. Histories of the ids say AT_HEAD.
 
+-- Bytes of records, for waiting_bytes.
+local function weight(records)
+  local bytes = 0
+  for _, record in pairs(records) do
+    bytes = bytes + (record and #record or 0)
+  end
+  return bytes
+end
+
 local function may_place_at_head()
   permitted('LPUSH', queued)
   permitted('LTRIM', queued)

@@ -44,10 +44,17 @@ end
 local known = '' -- the queue's epoch, '' where there is no such queue yet
 local field = {} -- what meta has, by name
 local changes = {} -- name, value, name, value ... as HSET takes them
+local place_in_changes = {} -- where a name stands in there
+
+-- What most queues never use: limits, groups, batches, listeners. Read only where `extras` says that one of them is.
+local EXTRAS = {
+  'grouped', 'group_limit', 'batched', 'watched_until_ms', 'producers_until_ms', 'max_bytes', 'max_in_progress', 'rate',
+  'rate_burst', 'rate_at',
+}
 
 -- Reads meta and refuses what this client must not touch. Reading is allowed while the queue is rebuilt.
 local function enter(names, reading)
-  local found = call('HMGET', meta, 'layout', 'epoch', 'state', unpack(names))
+  local found = call('HMGET', meta, 'layout', 'epoch', 'state', 'extras', unpack(names))
   if not found[1] then
     if epoch ~= '' then
       refuse('STATE_LOST', epoch)
@@ -65,7 +72,12 @@ local function enter(names, reading)
   end
   known = found[2]
   for i = 1, #names do
-    field[names[i]] = found[i + 3] or nil
+    field[names[i]] = found[i + 4] or nil
+  end
+  if found[4] then
+    for i, value in ipairs(call('HMGET', meta, unpack(EXTRAS))) do
+      field[EXTRAS[i]] = value or nil
+    end
   end
 end
 
@@ -75,19 +87,26 @@ end
 
 local function change(name, value)
   field[name] = value
-  changes[#changes + 1] = name
-  changes[#changes + 1] = whole(value)
+  local at = place_in_changes[name] or #changes + 1
+  place_in_changes[name] = at
+  changes[at], changes[at + 1] = name, whole(value)
 end
 
 local function add(name, amount)
   change(name, number_of(name) + amount)
 end
 
+-- Notes a field of EXTRAS, from now on read at the door.
+local function change_extra(name, value)
+  change('extras', 1)
+  change(name, value)
+end
+
 -- Ends a step that is whole in itself: what fails after it leaves the counters true.
 local function save()
   if #changes > 0 then
     call('HSET', meta, unpack(changes))
-    changes = {}
+    changes, place_in_changes = {}, {}
   end
 end
 

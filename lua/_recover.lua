@@ -1,5 +1,5 @@
 -- needs: meta items queued claims leases attempts errors orphaned dead
--- uses: _stamp _ids _history _lease _place
+-- uses: _lease _place _after
 -- Takes items back whose lease has ended. The queue's policy says where to; deliveries that never came back count
 -- with failures against max_deliveries, so that an item that kills its worker ends among the dead.
 
@@ -16,11 +16,12 @@ local function may_recover()
   typed(errors, 'hash')
   typed(orphaned, 'zset')
   typed(dead, 'zset')
+  may_go_on()
 end
 
 -- Finds a place for `ids`, which stand in an expired claim until all places of the call are made. Those that go back to
--- the queue are added to `back` and `back_records`.
-local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records)
+-- the queue are added to `back` and `back_records`, those that died to `died`.
+local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records, died)
   local records = call('HMGET', items, unpack(ids))
   local histories = call('HMGET', attempts, unpack(ids))
   local now_score = whole(math.floor(now / 1000))
@@ -41,6 +42,7 @@ local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_r
     end
     if reason then
       buried[#buried + 1], buried[#buried + 2] = now_score, id
+      died[#died + 1] = id
       reasons[#reasons + 1], reasons[#reasons + 2] = id, reason
       moved.dead = moved.dead + (stamp and 1 or 0)
     elseif expiry == 'hold' then
@@ -61,9 +63,9 @@ local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_r
   end
 end
 
--- Recovers up to `bound` items. Returns how many went where.
+-- Recovers up to `bound` items. Returns how many went where, and how many workers have something to do by the dead.
 local function recover_expired(bound, now)
-  local moved = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0 }
+  local moved = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0, wakes = 0 }
   local now_score = whole(math.floor(now / 1000))
   local expired = call('ZRANGE', leases, '-inf', now_score, 'BYSCORE', 'LIMIT', '0', whole(bound))
   if #expired == 0 then
@@ -72,13 +74,13 @@ local function recover_expired(bound, now)
   may_recover()
   local expiry = field.expiry or DEFAULT_EXPIRY
   local max_deliveries = number_of('max_deliveries', DEFAULT_MAX_DELIVERIES)
-  local back, back_records, settled = {}, {}, {}
+  local back, back_records, settled, died = {}, {}, {}, {}
   for _, receipt in ipairs(expired) do
     local ids = unpack_ids(call('HGET', claims, receipt) or '', 1)
     local left = pack_ids({ unpack(ids, bound + 1) })
     ids = { unpack(ids, 1, bound) }
     if #ids > 0 then
-      recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records)
+      recover_ids(ids, now, expiry, max_deliveries, moved, back, back_records, died)
     end
     settled[#settled + 1] = { receipt, left, #ids }
     bound = bound - #ids
@@ -89,6 +91,10 @@ local function recover_expired(bound, now)
   place_at_head(back, back_records) -- all at once: the items of several claims go back in one order
   for _, claim in ipairs(settled) do
     keep_claim(unpack(claim))
+  end
+  add('waiting_bytes', weight(back_records))
+  if #died > 0 then
+    moved.wakes = go_on_after(died, 'dead', now)
   end
   save()
   return moved

@@ -3,6 +3,11 @@
 
 local SETTINGS = {
   'max_length', '0',
+  'max_bytes', '0',
+  'max_in_progress', '0',
+  'rate', '0',
+  'rate_burst', '0',
+  'group_limit', '1',
   'max_attempts', '5',
   'max_deliveries', '10',
   'expiry', 'requeue',

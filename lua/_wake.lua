@@ -18,10 +18,10 @@ local function wake_workers(wanted, now)
   if not idle or wanted < 1 then
     return
   end
-  local workers = call('ZPOPMAX', waiting, whole(math.min(wanted, PAGE)))
+  local named = call('ZPOPMAX', waiting, whole(math.min(wanted, PAGE)))
   local tokens = {}
-  for i = 2, #workers, 2 do
-    if tonumber(workers[i]) * 1000 > now then
+  for i = 2, #named, 2 do
+    if tonumber(named[i]) * 1000 > now then
       tokens[#tokens + 1] = '1'
     end
   end

@@ -1,5 +1,5 @@
 -- needs: meta items attempts scheduled orphaned dead
--- uses: _stamp _history
+-- uses: _ids _history
 -- Where items are. Each question costs a few look-ups, however many items there are: `_history` says how.
 
 local function place_of(record, history, claimed_stamp)
@@ -27,7 +27,7 @@ local function states_of(ids)
     elseif not record then
       states[i] = ''
     elseif has_ended(record) then
-      states[i] = string.sub(record, 8, 8) == 'f' and 'finished' or 'removed'
+      states[i] = string.find(record, '^[fF]', 8) and 'finished' or 'removed'
     elseif due[i] then
       states[i] = 'scheduled'
     else
@@ -46,12 +46,4 @@ local function in_states(ids, states, wanted)
     end
   end
   return chosen, at
-end
-
-local function pick(values, at)
-  local picked = {}
-  for i, k in ipairs(at) do
-    picked[i] = values[k]
-  end
-  return picked
 end

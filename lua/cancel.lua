@@ -4,7 +4,7 @@
 -- Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it removed those that were queued or scheduled.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _ids _history _end _where
+-- uses: _end _where _place _after _producers
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local attempts = KEYS[3] -- hash: id -> history
@@ -13,30 +13,74 @@ local scheduled = KEYS[5] -- zset: id by due time in ms
 local orphaned = KEYS[6] -- zset: id by the time it was set aside in ms
 local dead = KEYS[7] -- zset: id by time of death in ms
 local finished_order = KEYS[8] -- list: stamp and ids that ended together, oldest left
+local checkpoints = KEYS[9] -- hash: id -> how far its work has come
+local queued = KEYS[10] -- list: ids, oldest left
+local waiting = KEYS[11] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[12] -- list: one token wakes one worker
+local groups = KEYS[13] -- hash: id -> its group
+local turns = KEYS[14] -- hash: group -> ids that have the turn
+local parked = KEYS[15] -- zset: items that wait for the turn of their group
+local members = KEYS[16] -- hash: id -> its batch
+local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
+local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
+local producers = KEYS[19] -- zset: producer that waits for room, by the end of its wait in ms
+local room = KEYS[20] -- list: one token lets one producer try again
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids
 
-enter({ 'removed', 'cancelled_places', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
+enter({
+  'removed', 'cancelled_places', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms', 'waiting_bytes',
+  'stamp', 'enqueued',
+})
 local now = clock()
 may_end_items()
+may_go_on()
+may_tell_producers()
 permitted('ZREM', scheduled)
 typed(scheduled, 'zset')
-local states = states_of({ unpack(ARGV, 3) })
-local queued_ids = in_states({ unpack(ARGV, 3) }, states, { queued = true })
-local scheduled_ids = in_states({ unpack(ARGV, 3) }, states, { scheduled = true })
-if #queued_ids > 0 then
-  mark_ended(queued_ids, 'c', '', pack_stamp(ticks(now)))
-  drop_history(queued_ids)
-  add('cancelled_places', #queued_ids)
+local asked = { unpack(ARGV, 3) }
+local states, records, histories = states_of(asked)
+
+-- The ids that are queued: those with a place in the list, and those that wait for the turn of their group.
+local function queued_by_place()
+  local in_list, in_group, group_records = {}, {}, {}
+  for i, id in ipairs(asked) do
+    if states[i] == 'queued' then
+      if histories[i] and byte(histories[i]) == WAITS_FOR_TURN then
+        in_group[#in_group + 1], group_records[#group_records + 1] = id, records[i]
+      else
+        in_list[#in_list + 1] = id
+      end
+    end
+  end
+  return in_list, in_group, group_records
 end
-if #scheduled_ids > 0 then
-  end_items(scheduled_ids, 'r', '', now)
-  call('ZREM', scheduled, unpack(scheduled_ids))
+
+local in_list, in_group, group_records = queued_by_place()
+local scheduled_ids = in_states(asked, states, { scheduled = true })
+local gone, at = in_states(asked, states, { queued = true, scheduled = true })
+if #gone > 0 then
+  local bytes = weight(pick(records, at))
+  if #in_list > 0 then
+    mark_ended(in_list, 'c', '', pack_stamp(ticks(now)))
+    drop_history(in_list)
+    add('cancelled_places', #in_list)
+  end
+  if #in_group > 0 then
+    end_items(in_group, 'r', '', now)
+    drop_parked(in_group, group_records)
+  end
+  if #scheduled_ids > 0 then
+    end_items(scheduled_ids, 'r', '', now)
+    call('ZREM', scheduled, unpack(scheduled_ids))
+  end
+  add('removed', #gone)
+  add('waiting_bytes', -bytes)
+  local wakes = go_on_after(gone, 'removed', now)
   forget(now)
-end
-if #queued_ids + #scheduled_ids > 0 then
-  add('removed', #queued_ids + #scheduled_ids)
   save()
+  tell_producers(#gone, now)
+  wake_workers(wakes, now)
 end
 return { 'ok', known, states }

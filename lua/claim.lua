@@ -2,11 +2,12 @@
 -- claim: takes the oldest queued items under a lease, after returning expired leases and due items to the queue.
 -- Repeated with the same claim id while that claim holds items, it returns the same items and takes no more.
 -- An idle worker (worker ~= '') is noted in `waiting`, so that one enqueue wakes one worker.
--- Returns {'ok', epoch, ids, records, histories (none, or false where an item is new), more, next}:
+-- Returns {'ok', epoch, ids, records, histories, groups, checkpoints, more, next}:
+--   histories, groups and checkpoints are empty where no item has one, else they have false where an item has none;
 --   more = 1: the search met its bound before it found enough items, ask again at once;
---   next: ms until something falls due (-1: nothing will), given only where there are no ids.
+--   next: ms until something falls due or the limits allow an item (-1: nothing will), only where there are no ids.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _ids _history _wake _wait _due _place _lease _end _recover _claim
+-- uses: _wake _wait _due _recover _claim
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -18,8 +19,17 @@ local orphaned = KEYS[8] -- zset: id by the time it was set aside in ms
 local dead = KEYS[9] -- zset: id by time of death in ms
 local errors = KEYS[10] -- hash: id -> last error
 local finished_order = KEYS[11] -- list: stamp and ids that ended together, oldest left
-local waiting = KEYS[12] -- zset: idle worker by the end of its wait in ms
-local wake = KEYS[13] -- list: one token wakes one worker
+local checkpoints = KEYS[12] -- hash: id -> how far its work has come
+local waiting = KEYS[13] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[14] -- list: one token wakes one worker
+local groups = KEYS[15] -- hash: id -> its group
+local turns = KEYS[16] -- hash: group -> ids that have the turn
+local parked = KEYS[17] -- zset: items that wait for the turn of their group
+local members = KEYS[18] -- hash: id -> its batch
+local batches = KEYS[19] -- hash: batch -> how far it is, and what follows
+local watched = KEYS[20] -- zset: id that somebody waits for, by the end of the wait in ms
+local producers = KEYS[21] -- zset: producer that waits for room, by the end of its wait in ms
+local room = KEYS[22] -- list: one token lets one producer try again
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local claim_id = ARGV[3] -- made by the client; the receipt of what this claim takes
@@ -30,16 +40,19 @@ local wait_ms = ARGV[7] -- how long that wait will be
 
 enter({
   'paused_claim', 'expiry', 'max_deliveries', 'stamp', 'claimed_stamp', 'in_progress', 'cancelled_places',
-  'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms',
+  'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms', 'waiting_bytes', 'enqueued',
 })
 local now = clock()
 
 look_for_idle()
 local recovered = recover_expired(PAGE, now)
-local returned = recovered.requeued + queue_due(now)
-local ids, records, histories, more = claim_items(now)
-wake_workers(returned - #ids, now)
-if #ids > 0 or more or worker == '' then
-  return { 'ok', known, ids, records, histories, more and 1 or 0, -1 }
+local returned = recovered.requeued + recovered.wakes + queue_due(now)
+local claimed = claim_items(now)
+local ids = claimed.ids
+wake_workers(returned + claimed.wakes - #ids, now)
+local histories, names, states = beside(ids, claimed.histories)
+local more = claimed.more and 1 or 0
+if #ids > 0 or more == 1 or worker == '' then
+  return { 'ok', known, ids, claimed.records, histories, names, states, more, -1 }
 end
-return { 'ok', known, ids, records, {}, 0, wait_for_wake(now) }
+return { 'ok', known, ids, ids, histories, names, states, 0, sooner(wait_for_wake(now), claimed.wait) }

@@ -18,7 +18,7 @@ for i = 3, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     call('HDEL', meta, ARGV[i])
   else
-    call('HSET', meta, ARGV[i], ARGV[i + 1])
+    call('HSET', meta, 'extras', '1', ARGV[i], ARGV[i + 1])
   end
 end
 return { 'ok', known, all_settings() }

@@ -3,7 +3,7 @@
 -- No failure is counted. Repeated with the same receipt it is a quiet yes.
 -- Returns {'ok', epoch, indexes (from 0) of the items that are not held under their receipt any more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _ids _history _lease _place _wake
+-- uses: _lease _place _wake
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -16,7 +16,7 @@ local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids
 
-enter({ 'in_progress' })
+enter({ 'in_progress', 'waiting_bytes' })
 local now = clock()
 may_keep_claims()
 may_place_at_head()
@@ -52,6 +52,7 @@ while from < #ARGV do
   from = from + 2 + size
 end
 place_at_head(back, records)
+add('waiting_bytes', weight(records))
 for _, claim in ipairs(settled) do
   keep_claim(unpack(claim))
 end

@@ -3,7 +3,7 @@
 -- lease: renewing one of its items renews what it still holds. Safe to repeat.
 -- Returns {'ok', epoch, indexes (from 0) of the items that are not held under their receipt any more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _ids _lease
+-- uses: _lease
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local claims = KEYS[2] -- hash: receipt -> ids that it holds
 local leases = KEYS[3] -- zset: receipt by deadline in ms

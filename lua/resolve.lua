@@ -4,7 +4,7 @@
 -- Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it moved those that were orphaned or dead.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _stamp _ids _history _place _end _where _requeue _wake
+-- uses: _end _where _requeue _after
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -14,17 +14,27 @@ local scheduled = KEYS[6] -- zset: id by due time in ms
 local orphaned = KEYS[7] -- zset: id by the time it was set aside in ms
 local dead = KEYS[8] -- zset: id by time of death in ms
 local finished_order = KEYS[9] -- list: stamp and ids that ended together, oldest left
-local waiting = KEYS[10] -- zset: idle worker by the end of its wait in ms
-local wake = KEYS[11] -- list: one token wakes one worker
+local checkpoints = KEYS[10] -- hash: id -> how far its work has come
+local waiting = KEYS[11] -- zset: idle worker by the end of its wait in ms
+local wake = KEYS[12] -- list: one token wakes one worker
+local groups = KEYS[13] -- hash: id -> its group
+local turns = KEYS[14] -- hash: group -> ids that have the turn
+local parked = KEYS[15] -- zset: items that wait for the turn of their group
+local members = KEYS[16] -- hash: id -> its batch
+local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
+local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local decision = ARGV[3] -- 'finish', 'requeue' or 'dead'
 -- ARGV[4...]: ids
 
-enter({ 'finished', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms' })
+enter({
+  'finished', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms', 'waiting_bytes', 'stamp', 'enqueued',
+})
 local now = clock()
 may_queue_again()
 may_end_items()
+may_go_on()
 permitted('ZADD', dead)
 typed(dead, 'zset')
 look_for_idle()
@@ -33,16 +43,16 @@ local ids, at = in_states({ unpack(ARGV, 4) }, states, { orphaned = true, dead =
 if #ids == 0 then
   return { 'ok', known, states }
 end
+local wakes = #ids
 if decision == 'requeue' then
   queue_again(ids, pick(states, at), pick(histories, at), pick(records, at), true)
-  wake_workers(#ids, now)
 elseif decision == 'finish' then
   end_items(ids, 'f', '', now)
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
   add('finished', #ids)
+  wakes = go_on_after(ids, 'finished', now)
   forget(now)
-  save()
 else
   local buried = {}
   for i, id in ipairs(ids) do
@@ -50,5 +60,8 @@ else
   end
   call('ZADD', dead, unpack(buried))
   call('ZREM', orphaned, unpack(ids))
+  wakes = go_on_after(ids, 'dead', now)
 end
+save()
+wake_workers(wakes, now)
 return { 'ok', known, states }

@@ -3,16 +3,20 @@
 -- that nothing is missed when what was seen has left. The others go on at a position: what moves may be missed.
 -- Returns {'ok', epoch, ids, cursor for the next page ('' at the end)}.
 -- Errors: STATE_LOST, STALE_EPOCH, UNKNOWN_LAYOUT.
--- uses: _stamp _ids
+-- uses: _turns
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
 local claims = KEYS[4] -- hash: receipt -> ids that it holds
 local leases = KEYS[5] -- zset: receipt by deadline in ms
-local scheduled = KEYS[6] -- zset: id by due time in ms
-local orphaned = KEYS[7] -- zset: id by the time it was set aside in ms
-local dead = KEYS[8] -- zset: id by time of death in ms
-local finished_order = KEYS[9] -- list: stamp and ids that ended together, oldest left
+local attempts = KEYS[6] -- hash: id -> history
+local scheduled = KEYS[7] -- zset: id by due time in ms
+local orphaned = KEYS[8] -- zset: id by the time it was set aside in ms
+local dead = KEYS[9] -- zset: id by time of death in ms
+local finished_order = KEYS[10] -- list: stamp and ids that ended together, oldest left
+local groups = KEYS[11] -- hash: id -> its group
+local turns = KEYS[12] -- hash: group -> ids that have the turn
+local parked = KEYS[13] -- zset: items that wait for the turn of their group
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local state = ARGV[3] -- state to look through
@@ -46,7 +50,21 @@ local function scan_zset(key)
   return ids, #ids == bound and page[#page] .. ' ' .. page[#page - 1] or ''
 end
 
+-- Those that wait for the turn of their group come last, behind the cursor 'p' and the last one seen.
+local function scan_parked()
+  local from = #cursor > 1 and '(' .. string.sub(cursor, 2) or '-'
+  local page = call('ZRANGE', parked, from, '+', 'BYLEX', 'LIMIT', '0', whole(bound))
+  local ids = {}
+  for i, member in ipairs(page) do
+    ids[i] = parked_id(member)
+  end
+  return ids, #page == bound and 'p' .. page[#page] or ''
+end
+
 local function scan_queued()
+  if string.sub(cursor, 1, 1) == 'p' then
+    return scan_parked()
+  end
   local start = tonumber(cursor) or 0
   local page = call('LRANGE', queued, whole(start), whole(start + bound - 1))
   local ids = {}
@@ -58,7 +76,8 @@ local function scan_queued()
       end
     end
   end
-  return ids, #page == bound and whole(start + bound) or ''
+  local rest = call('EXISTS', parked) == 1 and 'p' or ''
+  return ids, #page == bound and whole(start + bound) or rest
 end
 
 -- One claim a page: its ids are at most 1,000.

@@ -10,7 +10,20 @@ from typing import NamedTuple
 from reliq import _ids, _reading, _scripts
 from reliq._session import Command, Reply, Session
 from reliq.errors import CodecError
-from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, Moved, Recovered, Settings, sources
+from reliq.item import (
+    Claimed,
+    Counts,
+    Enqueued,
+    Failed,
+    Item,
+    ItemInfo,
+    ItemState,
+    Moved,
+    Recovered,
+    Settings,
+    WorkerInfo,
+    sources,
+)
 
 MAX_ERROR = 4096  # bytes of an error's text that are kept
 
@@ -21,7 +34,13 @@ class Body(NamedTuple):
     key: bytes
     body: bytes
     due: str = ""
+    group: bytes = b""
     made_up: bool = False  # its id is ours: nobody else can have enqueued it
+
+
+def _stride(body: Body) -> int:
+    """How many of an item's parts have to be sent."""
+    return 4 if body.group else 3 if body.due else 2
 
 
 def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
@@ -30,7 +49,7 @@ def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
         return _enqueue_one(bodies[0])
     unique = {body.key: body for body in reversed(bodies)}
     sent = bodies if len(unique) == len(bodies) else list({body.key: unique[body.key] for body in bodies}.values())
-    stride = 3 if any(body.due for body in sent) else 2
+    stride = max(map(_stride, sent))
     args: list[bytes | str | int] = [stride]
     for body in sent:
         args += body[:stride]
@@ -52,7 +71,8 @@ def _enqueue_one(body: Body) -> Command[list[Enqueued]]:
     def decode(reply: Reply) -> list[Enqueued]:
         return [Enqueued(_ids.unpack(body.key), body.made_up or not reply[2])]
 
-    args = (3, *body[:3]) if body.due else (2, *body[:2])
+    stride = _stride(body)
+    args = (stride, *body[:stride])
     return Command(_scripts.load("enqueue"), args, decode, (body.key,))
 
 
@@ -80,8 +100,8 @@ def claim(
 
     def decode(reply: Reply) -> ClaimReply:
         batch = _reading.Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
-        items, broken = batch.read(reply[2], reply[3], reply[4])
-        return ClaimReply(items, broken, bool(reply[5]), int(reply[6]))
+        items, broken = batch.read(*reply[2:7])
+        return ClaimReply(items, broken, bool(reply[7]), int(reply[8]))
 
     return Command(_scripts.load("claim"), (receipt, count, _ms(lease), worker, wait_ms), decode)
 
@@ -94,9 +114,9 @@ def finish_and_claim(
 
     def decode(reply: Reply) -> ClaimReply:
         batch = _reading.Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
-        claimed, broken = batch.read(reply[3], reply[4], reply[5])
+        claimed, broken = batch.read(*reply[3:8])
         claimed.lost = tuple(flat[i].id for i in reply[2])
-        return ClaimReply(claimed, broken, bool(reply[6]))
+        return ClaimReply(claimed, broken, bool(reply[8]))
 
     keys = [item.key for item in flat]
     return Command(_scripts.load("finish_and_claim"), (receipt, count, _ms(lease), *runs), decode, keys)
@@ -105,6 +125,26 @@ def finish_and_claim(
 def finish(items: Iterable[Item]) -> Command[list[str]]:
     """Ends items for good. Returns the ids that are not held any more."""
     return _by_receipt("finish", (), items)
+
+
+def finish_with(endings: Sequence[tuple[Item, bytes]], following: Sequence[Body] = ()) -> Command[list[str]]:
+    """Ends items, each with a result (b"" for none), and enqueues what comes next. Returns the ids that are lost."""
+    args: list[bytes | str | int] = [len(endings)]
+    for item, result in endings:
+        args += (item.proof, item.key, result)
+    for body in following:
+        args += body[:4]
+
+    def decode(reply: Reply) -> list[str]:
+        return [endings[int(i)][0].id for i in reply[2]]
+
+    return Command(_scripts.load("finish_with"), args, decode, [item.key for item, _ in endings])
+
+
+def checkpoint(item: Item, progress: bytes, lease: float) -> Command[bool]:
+    """Stores how far an item has come, and renews its lease. False where the lease was lost."""
+    args = (item.proof, item.key, _ms(lease), progress)
+    return Command(_scripts.load("checkpoint"), args, lambda reply: bool(reply[2]), (item.key,))
 
 
 def release(items: Iterable[Item]) -> Command[list[str]]:
@@ -128,12 +168,23 @@ def _by_receipt(verb: str, first: tuple[int, ...], items: Iterable[Item]) -> Com
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How one item failed. `after`: None as the queue's settings say, else seconds until the next attempt."""
+    """How one item failed. `after`: None as the queue's settings say, else seconds until the next attempt.
+
+    `dead`: no further attempt. `discard`: nor is it kept.
+    """
 
     item: Item
     error: str
     after: float | None = None
     dead: bool = False
+    discard: bool = False
+
+    @property
+    def word(self) -> str | int:
+        """Where to, as lua/fail.lua has it."""
+        if self.discard:
+            return "discard"
+        return "dead" if self.dead else "" if self.after is None else _ms(self.after)
 
 
 def fail(failures: Sequence[Failure]) -> Command[list[tuple[Item, Failed | None]]]:
@@ -150,8 +201,7 @@ def fail(failures: Sequence[Failure]) -> Command[list[tuple[Item, Failed | None]
         args += (proof, len(run))
         for failure in run.values():
             flat.append(failure.item)
-            after = "dead" if failure.dead else "" if failure.after is None else _ms(failure.after)
-            args += (failure.item.key, after, f"{random.random():.6f}", cut(failure.error))
+            args += (failure.item.key, failure.word, f"{random.random():.6f}", cut(failure.error))
 
     def decode(reply: Reply) -> list[tuple[Item, Failed | None]]:
         outcomes = {(item.proof, item.key): outcome for item, outcome in zip(flat, reply[2], strict=True)}
@@ -165,7 +215,7 @@ def _failed(item_id: str, outcome: bytes) -> Failed | None:
     match outcome:
         case b"lost":
             return None
-        case b"dead" | b"queued":
+        case b"dead" | b"queued" | b"removed":
             return Failed(item_id, ItemState(outcome.decode()))
         case _:
             return Failed(item_id, ItemState.SCHEDULED, float(outcome) / 1000)
@@ -245,7 +295,7 @@ def inspect() -> Command[tuple[Counts, Settings]]:
     """Counts and settings."""
 
     def decode(reply: Reply) -> tuple[Counts, Settings]:
-        counts = _reading.pairs(reply[2])
+        counts = {name: int(value) for name, value in _reading.pairs(reply[2]).items()}
         flags = {name: bool(counts.pop(name)) for name in ("paused_claim", "paused_enqueue")}
         return Counts(**counts, **flags), _reading.settings_of(reply[3])
 
@@ -271,6 +321,82 @@ def get(session: Session, keys: Sequence[bytes]) -> Command[list[ItemInfo | None
         return [_reading.item_info(session, key, *entry) for key, entry in zip(keys, reply[3], strict=True)]
 
     return Command(_scripts.load("get"), keys, decode, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReply:
+    """How far a batch is: members in all and those awaited, None where it is through."""
+
+    there: frozenset[bytes]
+    total: int | None
+    awaited: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """A batch: its id, what follows it, and when (`finished` or `settled`)."""
+
+    key: bytes
+    when: str
+    then: Body
+
+
+def batch(spec: BatchSpec, bodies: Sequence[Body], *, sealed: bool) -> Command[BatchReply]:
+    """Adds members to a batch, which is complete with them where it is sealed; tells how far it is."""
+    unique = list({body.key: body for body in reversed(bodies)}.values())[::-1]
+    args: list[bytes | str | int] = [spec.key, spec.when, int(sealed)]
+    args += (spec.then.key, spec.then.due, spec.then.group, spec.then.body)
+    for body in unique:
+        args += (body.key, body.body, body.due, body.group)
+
+    def decode(reply: Reply) -> BatchReply:
+        there = frozenset(unique[int(i)].key for i in reply[2])
+        through = int(reply[3]) < 0
+        return BatchReply(there, None if through else int(reply[3]), None if through else int(reply[4]))
+
+    return Command(_scripts.load("batch"), args, decode, [body.key for body in unique])
+
+
+def watch(key: bytes, wait: float) -> Command[ItemState | None]:
+    """The state of an item, and where it is not at an end, that somebody listens for this many seconds."""
+
+    def decode(reply: Reply) -> ItemState | None:
+        return ItemState(reply[2].decode()) if reply[2] else None
+
+    return Command(_scripts.load("watch"), (key, _ms(wait)), decode, (key,))
+
+
+def await_room(producer: bytes, wait: float, count: int, size: int) -> Command[bool]:
+    """Whether so many items fit now; where not, a producer is noted as waiting for this many seconds."""
+    return Command(_scripts.load("await_room"), (producer, _ms(wait), count, size), lambda reply: bool(reply[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a beat brought: whether this worker sweeps, and the seconds until time brings something (None: never)."""
+
+    sweeps: bool
+    next_event: float | None
+
+
+def beat(worker: str, facts: bytes, sweep: float) -> Command[Beat]:
+    """Says that a worker is there (b"": that it leaves), and sweeps where it holds the sweep lease of the fleet."""
+
+    def decode(reply: Reply) -> Beat:
+        return Beat(bool(reply[2]), None if int(reply[3]) < 0 else int(reply[3]) / 1000)
+
+    return Command(_scripts.load("beat"), (worker, facts, _ms(sweep)), decode)
+
+
+def workers() -> Command[list[WorkerInfo]]:
+    """Who works on the queue, those seen last first."""
+
+    def decode(reply: Reply) -> list[WorkerInfo]:
+        now, sweeper = int(reply[2]), reply[3]
+        seen = zip(reply[4], reply[5], reply[6], strict=True)
+        return [_reading.worker_info(n, now, int(at), f or b"", sweeps=n == sweeper) for n, at, f in seen]
+
+    return Command(_scripts.load("workers"), (), decode)
 
 
 def _runs(items: Iterable[Item]) -> tuple[list[Item], list[bytes | int]]:

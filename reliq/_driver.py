@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from reliq import _plans, _policy, _replies
 from reliq._keys import REGISTRY
-from reliq._plans import Block, Effect, Plan, Sleep
+from reliq._plans import Block, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
 from reliq._session import Command, Session
 from reliq.connect import Connector
@@ -124,6 +124,8 @@ class Driver:
             return perform(effect)
         if isinstance(effect, Sleep):
             return time.sleep(effect.seconds)
+        if isinstance(effect, Listen):
+            return self._listen(effect)
         return self._block(effect)
 
     def _attempt(self, command: Command[T]) -> T:
@@ -162,19 +164,63 @@ class Driver:
                 verdict = Retry("the server forgot the script again", Applied.NO)
             raise verdict from error
 
-    def _block(self, effect: Block) -> None:
+    def _block(self, effect: Block) -> bytes | None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
-        wake, seconds = self.session.keys["wake"], min(effect.seconds, self._connector.longest_block)
+        keys = effect.keys or (self.session.keys["wake"],)
+        seconds = min(effect.seconds, self._connector.longest_block)
         try:
-            self._exchange(_replies.pack(("BLPOP", wake, f"{seconds:.3f}")))
+            reply = self._exchange(_replies.pack(("BLPOP", *keys, f"{seconds:.3f}")), effect.breakable)
+            return reply[0] if reply else None
         except Retry:
             time.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:
             log.info("waiting on queue %s: %s", self.session.queue, error)
             time.sleep(_policy.pause_before(1))
+        return None
 
-    def _exchange(self, packed: bytes) -> Any:
+    def _listen(self, effect: Listen) -> Any:
+        """Asks, and asks again at each message. A listener that breaks off is made up for by asking."""
+        until = time.monotonic() + effect.seconds
+        connection = self._listener(effect.channel)
+        try:
+            while True:
+                left = max(0.0, min(until - time.monotonic(), _policy.BLOCK))
+                answer = self.call(effect.ask(left))
+                if answer is not None or not left:
+                    return answer
+                if connection is None:
+                    time.sleep(_policy.pause_before(1))
+                    connection = self._listener(effect.channel)
+                elif not self._heard(connection, left):
+                    connection = None
+        finally:
+            if connection is not None:
+                connection.disconnect()
+
+    def _listener(self, channel: bytes) -> Any:
+        """A connection that listens, None where there can be none now."""
+        try:
+            connection = self._connect()
+            self._answer(connection, _replies.pack(("SUBSCRIBE", channel)))
+        except (RedisError, Retry) as error:
+            log.info("queue %s: not listening: %s", self.session.queue, error)
+            return None
+        return connection
+
+    def _heard(self, connection: Any, seconds: float) -> bool:
+        """Waits for a message, or for the time to pass. False where the connection is gone."""
+        try:
+            if connection.can_read(timeout=seconds):
+                connection.read_response(disable_decoding=True)
+        except RedisError:
+            connection.disconnect()
+            return False
+        return True
+
+    def _exchange(self, packed: bytes, breakable: Callable[[Callable[[], object]], object] | None = None) -> Any:
         connection = self._take()
+        if breakable:
+            breakable(connection.disconnect)
         try:
             reply = self._answer(connection, packed)
         except RedisError as error:

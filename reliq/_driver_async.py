@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from reliq import _plans, _policy, _replies
 from reliq._keys import REGISTRY
-from reliq._plans import Block, Effect, Plan, Sleep
+from reliq._plans import Block, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
 from reliq._session import Command, Session
 from reliq.connect import Connector
@@ -92,6 +92,8 @@ class AsyncDriver:
             return await perform(effect)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
+        if isinstance(effect, Listen):
+            return await self._listen(effect)
         return await self._block(effect)
 
     async def _attempt(self, command: Command[T]) -> T:
@@ -130,16 +132,61 @@ class AsyncDriver:
                 verdict = Retry("the server forgot the script again", Applied.NO)
             raise verdict from error
 
-    async def _block(self, effect: Block) -> None:
+    async def _block(self, effect: Block) -> bytes | None:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
-        wake, seconds = self.session.keys["wake"], min(effect.seconds, self._connector.longest_block)
+        keys = effect.keys or (self.session.keys["wake"],)
+        seconds = min(effect.seconds, self._connector.longest_block)
         try:
-            await self._exchange(_replies.pack(("BLPOP", wake, f"{seconds:.3f}")))
+            reply = await self._exchange(_replies.pack(("BLPOP", *keys, f"{seconds:.3f}")))
+            return reply[0] if reply else None
         except Retry:
             await asyncio.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
         except RedisError as error:
             log.info("waiting on queue %s: %s", self.session.queue, error)
             await asyncio.sleep(_policy.pause_before(1))
+        return None
+
+    async def _listen(self, effect: Listen) -> Any:
+        """Asks, and asks again at each message. A listener that breaks off is made up for by asking."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + effect.seconds
+        connection = await self._listener(effect.channel)
+        try:
+            while True:
+                left = max(0.0, min(until - loop.time(), _policy.BLOCK))
+                answer = await self.call(effect.ask(left))
+                if answer is not None or not left:
+                    return answer
+                if connection is None:
+                    await asyncio.sleep(_policy.pause_before(1))
+                    connection = await self._listener(effect.channel)
+                elif not await self._heard(connection, left):
+                    connection = None
+        finally:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+
+    async def _listener(self, channel: bytes) -> Any:
+        """A connection that listens, None where there can be none now."""
+        try:
+            connection = await self._connect()
+            await self._answer(connection, _replies.pack(("SUBSCRIBE", channel)))
+        except (RedisError, Retry) as error:
+            log.info("queue %s: not listening: %s", self.session.queue, error)
+            return None
+        return connection
+
+    async def _heard(self, connection: Any, seconds: float) -> bool:
+        """Waits for a message, or for the time to pass. False where the connection is gone."""
+        try:
+            async with asyncio.timeout(seconds):
+                await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+        except TimeoutError:
+            return True
+        except (RedisError, OSError):
+            await connection.disconnect(nowait=True)
+            return False
+        return True
 
     async def _exchange(self, packed: bytes) -> Any:
         connection = await self._take()

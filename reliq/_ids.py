@@ -66,17 +66,17 @@ def unpack(key: bytes) -> str:
     return key.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 
-def check(text: object) -> str:
-    """Returns an id that may be used.
+def check(text: object, what: str = "an id") -> str:
+    """Returns an id, or what has the same rules, that may be used.
 
     Raises:
         InvalidArgument: not a string, empty, over 200 bytes, or not printable.
     """
     if not isinstance(text, str):
-        raise InvalidArgument(f"an id is a string, not {type(text).__name__}")
+        raise InvalidArgument(f"{what} is a string, not {type(text).__name__}")
     size = len(text.encode("utf-8", "surrogatepass"))
     if not 0 < size <= MAX_ID:
-        raise InvalidArgument(f"an id is 1 to {MAX_ID} bytes of text; this one has {size}")
+        raise InvalidArgument(f"{what} is 1 to {MAX_ID} bytes of text; this one has {size}")
     if not text.isprintable():
-        raise InvalidArgument(f"an id is printable text; {text!r} is not")
+        raise InvalidArgument(f"{what} is printable text; {text!r} is not")
     return text

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from reliq import _commands, _ids, _policy
+from reliq._codec import STAMP
 from reliq._commands import Body, ClaimReply
 from reliq._policy import Applied, Retry
 from reliq._session import Command, Session
-from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, ReliqError, Unavailable
+from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, QueueFull, ReliqError, Unavailable
 from reliq.item import Claimed, Counts, Enqueued, Failed, Item, ItemInfo, ItemState, New, Recovered
 
 T = TypeVar("T")
@@ -31,12 +32,35 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Wait until somebody pushes a token to the wake-up key, this many seconds at most."""
+    """Wait until somebody pushes a token to the wake-up key, this many seconds at most.
 
+    Its result is the key that had a token, None where none had.
+
+    Attributes:
+        keys: wake-up keys to wait on, where they are not the one of this session's queue: the first that has a token.
+        breakable: is called with a function that breaks the wait off from another thread. (A task is cancelled.)
+    """
+
+    seconds: float
+    keys: tuple[bytes, ...] = ()
+    breakable: Callable[[Callable[[], object]], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Listen on a channel, ask, and ask again at each message and every few seconds, until there is an answer.
+
+    Attributes:
+        ask: makes the command from the seconds until it is sent again; an answer is what is not None.
+        seconds: how long. Its result is the answer, or None when the time is up.
+    """
+
+    channel: bytes
+    ask: Callable[[float], Command[Any]]
     seconds: float
 
 
-Effect = Command[Any] | Sleep | Block
+Effect = Command[Any] | Sleep | Block | Listen
 Plan = Generator[Effect, Any, T]
 Clock = Callable[[], float]
 
@@ -74,12 +98,30 @@ def _gave_up(command: Command[Any], last: Retry, maybe: bool, attempts: int, tim
     )
 
 
-def enqueue_many(session: Session, entries: Iterable[Any], batch: int) -> Plan[list[Enqueued]]:
+def enqueue(
+    session: Session, bodies: Sequence[Body], wait: float, *, clock: Clock = time.monotonic
+) -> Plan[list[Enqueued]]:
+    """Adds items; where the queue is full it waits up to `wait` seconds for room."""
+    until, size = clock() + wait, sum(len(body.body) + STAMP for body in bodies)
+    while True:
+        try:
+            added: list[Enqueued] = yield _commands.enqueue(bodies)
+        except QueueFull:
+            left = min(until - clock(), _policy.BLOCK)
+            if left <= 0:
+                raise
+        else:
+            return added
+        if not (yield _commands.await_room(_ids.new_receipt(), left, len(bodies), size)):
+            yield Block(left, (session.keys["room"],))
+
+
+def enqueue_many(session: Session, entries: Iterable[Any], batch: int, wait: float = 0.0) -> Plan[list[Enqueued]]:
     """Sends entries in batches, in order. An error carries what had been enqueued before it as `enqueued`."""
     results: list[Enqueued] = []
     try:
         for bodies in _batches(session, entries, batch):
-            results += yield _commands.enqueue(bodies)
+            results += yield from enqueue(session, bodies, wait)
     except ReliqError as error:
         error.enqueued = tuple(results)
         raise
@@ -118,7 +160,8 @@ def body_of(session: Session, new: New, fresh: Iterator[bytes]) -> Body:
         InvalidArgument: its payload, id or time can't be used.
     """
     key = next(fresh) if new.id is None else _ids.pack(_ids.check(new.id))
-    return Body(key, session.encode(new.payload, key, new.headers), _due(new), made_up=new.id is None)
+    group = b"" if new.group is None else _ids.check(new.group, "a group").encode()
+    return Body(key, session.encode(new.payload, key, new.headers), _due(new), group, made_up=new.id is None)
 
 
 def _due(new: New) -> str:
@@ -197,6 +240,40 @@ def finish_and_claim(
     claimed.lost = reply.items.lost
     claimed.unreadable = reply.items.unreadable + claimed.unreadable
     return claimed
+
+
+def batch(session: Session, spec: _commands.BatchSpec, entries: Iterable[Any]) -> Plan[list[Enqueued]]:
+    """Enqueues the members of a batch, 1,000 a call, and seals it with the last of them."""
+    results: list[Enqueued] = []
+    chunks = _batches(session, entries, _policy.MAX_BATCH)
+    bodies: list[Body] | None = next(chunks, [])
+    while bodies is not None:
+        following = next(chunks, None)
+        reply: _commands.BatchReply = yield _commands.batch(spec, bodies, sealed=following is None)
+        results += [Enqueued(_ids.unpack(body.key), body.key not in reply.there) for body in bodies]
+        bodies = following
+    return results
+
+
+UNKNOWN = "no item has this id"
+_ENDS = (ItemState.FINISHED, ItemState.REMOVED, ItemState.DEAD)
+
+
+def wait_for_end(session: Session, key: bytes, seconds: float) -> Plan[ItemInfo | None]:
+    """What became of an item: when it has finished, died or been removed, or is unknown. None when the time is up."""
+
+    def ask(left: float) -> Command[bool | None]:
+        command = _commands.watch(key, left)
+        return replace(command, decode=lambda reply: _has_ended(command.decode(reply)))
+
+    if (yield Listen(session.keys["ended"], ask, seconds)) is None:
+        return None
+    infos = yield _commands.get(session, [key])
+    return infos[0] or ItemInfo(_ids.unpack(key), ItemState.REMOVED, problem=UNKNOWN)
+
+
+def _has_ended(state: ItemState | None) -> bool | None:
+    return True if state is None or state in _ENDS else None
 
 
 def set_aside(reply: ClaimReply) -> Plan[None]:

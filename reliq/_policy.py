@@ -32,7 +32,7 @@ MAX_BATCH = 1000  # items in one call of a script; more would hold up everybody 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_LEASE = 24 * 3600.0  # seconds; a lost worker's items come back no sooner than their lease ends
 MAX_DELAY = 10 * 365 * 86400.0
-BLOCK = 2.0  # seconds; what an idle worker waits in one go: a dead link is noticed after this and the socket timeout
+BLOCK = 4.0  # seconds; what an idle worker waits in one go: a dead link is noticed after this and the socket timeout
 MIN_PAUSE, MAX_PAUSE = 0.01, 1.0  # seconds between attempts
 
 Seconds = float | int | dt.timedelta
@@ -94,8 +94,8 @@ def _refusal(word: str, rest: list[str], queue: str, epoch: bytes) -> ReliqError
             return StateLost(queue, epoch=int(epoch))
         case "STALE_EPOCH", [found, *_]:
             return StaleEpoch(queue, known=int(epoch or 0), found=int(found))
-        case "QUEUE_FULL", [length, limit, *_]:
-            return QueueFull(queue, length=int(length), max_length=int(limit))
+        case "QUEUE_FULL", [length, limit, size, max_size, *_]:
+            return QueueFull(queue, length=int(length), max_length=int(limit), size=int(size), max_bytes=int(max_size))
         case "PAUSED", _:
             return QueuePaused(f"queue {queue!r} is closed for new items; resume() opens it", queue=queue)
         case "REBUILDING", _:
@@ -114,7 +114,7 @@ def pause_before(attempt: int) -> float:
 PREFETCH_SECONDS = (
     0.1  # of work that a worker holds beyond what its handlers run: what a slow day makes others wait for
 )
-MAX_PREFETCH = 100  # items; a round trip for each hundred costs little beside the items themselves
+MAX_PREFETCH = 400  # items; a worker asks for half of them at once, and a round trip for 200 costs little
 
 
 def prefetch(concurrency: int, rate: float) -> int:
@@ -184,6 +184,17 @@ def whole(value: object, name: str, *, low: int, high: int) -> int:
     return value
 
 
+def number(value: object, name: str, *, low: float, high: float) -> float:
+    """A number within bounds.
+
+    Raises:
+        InvalidArgument: not a number, or outside of [low, high].
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidArgument(f"{name} is a number from {low:g} to {high:g}, not {value!r}")
+    return float(value)
+
+
 def one_of(value: object, name: str, allowed: Iterable[str]) -> str:
     """One of a few words.
 
@@ -200,6 +211,11 @@ def one_of(value: object, name: str, allowed: Iterable[str]) -> str:
 _FOREVER = 10 * 365 * 86400.0
 SETTINGS: dict[str, tuple[str, str, tuple[float, float] | tuple[str, ...]]] = {
     "max_length": ("max_length", "whole", (0, 2**53)),
+    "max_bytes": ("max_bytes", "whole", (0, 2**53)),
+    "max_in_progress": ("max_in_progress", "whole", (0, 2**53)),
+    "rate": ("rate", "number", (0.0, 1e9)),
+    "rate_burst": ("rate_burst", "whole", (0, 1_000_000)),
+    "group_limit": ("group_limit", "whole", (1, 1000)),
     "max_attempts": ("max_attempts", "whole", (1, 1_000_000)),
     "max_deliveries": ("max_deliveries", "whole", (1, 1_000_000)),
     "expiry": ("expiry", "word", ("requeue", "hold", "dead")),
@@ -233,4 +249,6 @@ def _setting(name: str, value: object) -> str:
     low, high = float(bounds[0]), float(bounds[1])
     if kind == "whole":
         return str(whole(value, name, low=int(low), high=int(high)))
+    if kind == "number":
+        return f"{number(value, name, low=low, high=high):.6f}"
     return str(round(seconds(value, name, low=low, high=high) * 1000))

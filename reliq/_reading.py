@@ -8,7 +8,7 @@ from typing import Any
 from reliq import _codec, _ids
 from reliq._session import Reply, Session
 from reliq.errors import CodecError
-from reliq.item import Claimed, Item, ItemInfo, ItemState, Settings
+from reliq.item import WORKER_FACTS, Claimed, Item, ItemInfo, ItemState, Progress, Settings, WorkerInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,21 @@ class Batch:
     epoch: int
 
     def read(
-        self, keys: list[bytes], records: list[bytes | None], histories: list[bytes | None]
+        self,
+        keys: list[bytes],
+        records: list[bytes | None],
+        histories: list[bytes | None],
+        groups: list[bytes | None],
+        checkpoints: list[bytes | None],
     ) -> tuple[Claimed, list[tuple[Item, CodecError]]]:
         """The items in order, and apart from them those whose payload can't be decoded."""
         items, broken, receipt = Claimed(), [], _ids.unpack(self.receipt)
         for i, key in enumerate(keys):
             item, problem = self._item(key, records[i] or b"", histories[i] if histories else None, receipt)
+            if groups and (group := groups[i]):
+                item.group = group.decode()
+            if checkpoints and (stored := checkpoints[i]):
+                item.progress = progress_of(stored)
             if problem is None:
                 items.append(item)
             else:
@@ -54,6 +63,7 @@ class Batch:
             key,
             self.receipt,
         )
+        item.owner = self.session.owner
         return item, problem
 
 
@@ -63,20 +73,30 @@ def decoded(session: Session, item_id: str, record: bytes) -> tuple[Any, dict[st
         payload, headers = _codec.decode(
             record[_codec.STAMP :], queue=session.queue, item_id=item_id, codecs=session.codecs_by_name
         )
+        if session.payload_type is not None:
+            payload = session.payload_type.decode(payload)
     except CodecError as error:
         return None, {}, error
     return payload, headers, None
 
 
 def item_info(
-    session: Session, key: bytes, state: bytes, record: bytes, history: bytes, error: bytes, at: bytes
+    session: Session,
+    key: bytes,
+    state: bytes,
+    record: bytes,
+    history: bytes,
+    error: bytes,
+    at: bytes,
+    group: bytes,
+    checkpoint: bytes,
 ) -> ItemInfo | None:
     """What `get` says of one item, None where the queue does not know it."""
     if not state:
         return None
     item_id, where = _ids.unpack(key), ItemState(state.decode())
     if where in (ItemState.FINISHED, ItemState.REMOVED):
-        return ItemInfo(item_id, where, at=_codec.enqueued_at(record[1:]))
+        return _ended(item_id, where, record)
     claims, failures, expiries = history_of(history)
     payload, headers, problem = decoded(session, item_id, record)
     return ItemInfo(
@@ -92,7 +112,32 @@ def item_info(
         float(at) / 1000 if at else None,
         str(problem) if problem else None,
         record[_codec.STAMP :],
+        group.decode() or None,
+        progress_of(checkpoint) if checkpoint else None,
     )
+
+
+def _ended(item_id: str, state: ItemState, marker: bytes) -> ItemInfo:
+    """What is left of an item that has ended: see `_end.lua`."""
+    words = marker[9 + marker[8] :] if marker[7:8] in (b"F", b"R") else b""
+    at = _codec.enqueued_at(marker[1:])
+    if state is ItemState.REMOVED:
+        return ItemInfo(item_id, state, at=at, error=words.decode("utf-8", "replace") or None)
+    return ItemInfo(item_id, state, at=at, result=_codec.unpack_payload(words) if words else None)
+
+
+def progress_of(stored: bytes) -> Progress:
+    """A checkpoint, from what lua/checkpoint.lua wrote: time in ms, a space, what `pack_progress` packed."""
+    at, _, packed = stored.partition(b" ")
+    state, done, total, note = _codec.unpack_payload(packed)
+    return Progress(state, done, total, note, int(at) / 1000)
+
+
+def worker_info(name: bytes, now_ms: int, seen_ms: int, facts: bytes, *, sweeps: bool) -> WorkerInfo:
+    """A worker, from what it said of itself."""
+    told = _codec.unpack_payload(facts) if facts else {}
+    known = {key: told[key] for key in WORKER_FACTS if key in told}
+    return WorkerInfo(name.decode(), seen_at=seen_ms / 1000, age=(now_ms - seen_ms) / 1000, sweeps=sweeps, **known)
 
 
 def history_of(value: bytes | None) -> tuple[int, int, int]:
@@ -111,6 +156,11 @@ def settings_of(flat: Reply) -> Settings:
     found = pairs(flat)
     return Settings(
         max_length=int(found["max_length"]),
+        max_bytes=int(found["max_bytes"]),
+        max_in_progress=int(found["max_in_progress"]),
+        rate=float(found["rate"]),
+        rate_burst=int(found["rate_burst"]),
+        group_limit=int(found["group_limit"]),
         max_attempts=int(found["max_attempts"]),
         max_deliveries=int(found["max_deliveries"]),
         expiry=found["expiry"].decode(),

@@ -1,8 +1,9 @@
 """Finds, composes and hashes the Lua scripts, and reads their signatures from their binding lines.
 
 A script file is: the shebang, a header comment, one line per key and argument that binds it to a name, the body.
-The header names shared parts in `-- uses:`. Composed, the prelude and the parts stand between bindings and body,
-so that what they need is in scope. Line numbers in server errors are mapped back by `Script.locate`.
+The header names shared parts in `-- uses:`, and a part those that it leans on. Composed, the prelude and the parts,
+each behind what it uses, stand between bindings and body, so that what they need is in scope. Line numbers in server
+errors are mapped back by `Script.locate`.
 """
 
 from __future__ import annotations
@@ -99,8 +100,13 @@ def _read(name: str) -> list[str]:
 
 
 def _parts(lines: list[str]) -> list[str]:
+    """The parts that a file uses, and those that they use, each behind what it leans on."""
     match = _USES.search("\n".join(lines))
-    return match[1].split() if match else []
+    found: dict[str, None] = {}
+    for part in match[1].split() if match else []:
+        for name in (*_parts(_read(f"{part}.lua")), part):
+            found[name] = None
+    return list(found)
 
 
 def _signature(name: str, lines: list[str]) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:

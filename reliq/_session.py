@@ -13,6 +13,7 @@ from reliq._codec import Codec
 from reliq._keys import Keys
 from reliq._scripts import Script
 from reliq.errors import InvalidArgument
+from reliq.typed import PayloadType
 
 T = TypeVar("T")
 Reply = list[Any]
@@ -38,7 +39,14 @@ class Command(Generic[T]):
 class Session:
     """What a client knows about its queue: its name, its keys, the epoch it has seen, and how payloads are coded."""
 
-    def __init__(self, queue: str, *, codecs: Sequence[Codec] = (), max_payload: int = _codec.MAX_PAYLOAD) -> None:
+    def __init__(
+        self,
+        queue: str,
+        *,
+        codecs: Sequence[Codec] = (),
+        max_payload: int = _codec.MAX_PAYLOAD,
+        payload_type: PayloadType | None = None,
+    ) -> None:
         self.queue = queue
         self.keys = Keys(queue)
         self.epoch = b""
@@ -48,6 +56,8 @@ class Session:
         if len(self.codecs_by_name) < len(self.codecs):
             raise InvalidArgument("codecs= has two codecs of one name, and a record tells them by their names")
         self.max_payload = max_payload
+        self.payload_type = payload_type  # what payloads become on their way out; None: what msgpack makes of them
+        self.owner: Any = None  # the queue object, which items lead back to
         self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
         self._pid = os.getpid()
         self.head = lru_cache(maxsize=None)(self._head)
@@ -58,6 +68,8 @@ class Session:
         Raises:
             PayloadError: a part of the payload can't be carried, or it is too large.
         """
+        if self.payload_type is not None:
+            payload = self.payload_type.encode(payload)
         if not headers and not self.codecs:
             return _codec.sized(_codec.pack_payload(payload), self.max_payload)
         return _codec.encode_long(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 
-class Answer(Exception):  # noqa: N818  an answer is no error, it is raised only where a return would be in the way
+class Answer(Exception):
     """Base of the three answers. Return one from a handler, or raise it from anywhere within."""
 
 

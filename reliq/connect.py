@@ -22,7 +22,7 @@ P = TypeVar("P", redis.ConnectionPool, redis.asyncio.ConnectionPool)
 SCHEMES = ("redis", "rediss", "unix", "embedded")
 CONNECT_TIMEOUT = 2.0  # seconds
 SOCKET_TIMEOUT = (
-    5.0  # seconds without an answer; above the longest block (2 s), so that a wait never looks like a fault
+    5.0  # seconds without an answer; above the longest block (4 s), so that a wait never looks like a fault
 )
 
 # RESP2 and no client-side cache or maintenance pushes: the replies of scripts are the same in both protocols, and
@@ -76,7 +76,7 @@ class Connector(Generic[P]):
     @property
     def longest_block(self) -> float:
         """Seconds that a wait on the server may last, so that one without news does not look like a fault."""
-        return self.patience / 2
+        return min(4.0, 0.8 * self.patience)
 
     def make(self) -> Any:
         """A connection that is not open yet.

@@ -22,7 +22,9 @@ ReliqError
 |  |- MemoryFull            nothing was added
 |  |- ServerNotFound        no binary for embedded://
 |  '- ScriptFailed          a bug in reliq: tell us
+|- TimeLimit                a handler ran longer than its worker allows; raised inside the handler
 |- Unavailable              no answer within the deadline; may have been applied
+|- WaitTimeout              also a TimeoutError: an item that was waited for has not ended
 '- DrainTimeout
 """
 
@@ -88,14 +90,19 @@ class ItemNotFound(QueueError):
 
 
 class QueueFull(QueueError):
-    """The queue's `max_length` would be exceeded. None of the items of this call were added."""
+    """The queue's `max_length` or `max_bytes` would be exceeded. None of the items of this call were added."""
 
-    def __init__(self, queue: str, *, length: int, max_length: int) -> None:
+    def __init__(self, queue: str, *, length: int, max_length: int, size: int = 0, max_bytes: int = 0) -> None:
+        bounds = [f"{length} of at most {max_length} items"] if max_length else [f"{length} items"]
+        bounds += [f"{size} of at most {max_bytes} bytes"] if max_bytes else []
         super().__init__(
-            f"queue {queue!r} has {length} of at most {max_length} items; slow down, or raise max_length", queue=queue
+            f"queue {queue!r} has {' and '.join(bounds)}; slow down, wait for room with wait=, or raise its limits",
+            queue=queue,
         )
         self.length = length
         self.max_length = max_length
+        self.size = size
+        self.max_bytes = max_bytes
 
 
 class QueuePaused(QueueError):
@@ -190,6 +197,10 @@ class ScriptFailed(ServerError):
     """A script broke off, or the server answered what no script says: a bug in reliq or in the server."""
 
 
+class TimeLimit(ReliqError):
+    """A handler ran longer than its worker's `time_limit`. Raised inside the handler; the attempt has failed."""
+
+
 class Unavailable(ReliqError):
     """The server did not answer within the deadline.
 
@@ -211,6 +222,16 @@ class Unavailable(ReliqError):
         self.attempts = attempts
         self.seconds = seconds
         self.ids = tuple(ids)
+
+
+class WaitTimeout(ReliqError, TimeoutError):
+    """The item that was waited for had not come to an end when the time was up."""
+
+    def __init__(self, queue: str, item_id: str, seconds: float) -> None:
+        super().__init__(f"queue {queue!r}: item {item_id!r} has not come to an end within {seconds:g} s")
+        self.queue = queue
+        self.id = item_id
+        self.seconds = seconds
 
 
 class DrainTimeout(ReliqError):

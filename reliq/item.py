@@ -45,6 +45,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("fail", _S.IN_PROGRESS, _S.SCHEDULED, "retry later"),
     Transition("fail", _S.IN_PROGRESS, _S.QUEUED, "retry head or tail"),
     Transition("fail", _S.IN_PROGRESS, _S.DEAD, "attempts used up"),
+    Transition("fail", _S.IN_PROGRESS, _S.REMOVED, "discarded by its holder"),
     Transition("recover", _S.IN_PROGRESS, _S.QUEUED, "expiry requeue, at the head"),
     Transition("recover", _S.IN_PROGRESS, _S.ORPHANED, "expiry hold"),
     Transition("recover", _S.IN_PROGRESS, _S.DEAD, "expiry dead, or deliveries used up"),
@@ -174,6 +175,8 @@ class New:
         delay: seconds (or a timedelta) from now until it is due.
         at: Unix seconds (server clock) at which it is due. Not together with `delay`.
         headers: string pairs, for tracing for instance.
+        group: 1 to 200 bytes of printable text. Items of one group are handled one at a time and in their order, also
+            across retries and crashes. One that is delayed takes its place when it is due.
     """
 
     payload: Any
@@ -181,6 +184,7 @@ class New:
     delay: float | dt.timedelta | None = None
     at: float | None = None
     headers: Mapping[str, str] | None = None
+    group: str | None = None
 
 
 class Enqueued(NamedTuple):
@@ -188,6 +192,28 @@ class Enqueued(NamedTuple):
 
     id: str
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items that belong together, and the one that follows when they are through.
+
+    Attributes:
+        id: pass it to `queue.batch` again to go on with a batch whose making was broken off, and to `batch_progress`.
+        then_id: the item that follows.
+        members: what became of the enqueue of each member, in order.
+    """
+
+    id: str
+    then_id: str
+    members: tuple[Enqueued, ...]
+
+
+class BatchProgress(NamedTuple):
+    """How far a batch is: its members, and how many of them are still awaited."""
+
+    total: int
+    awaited: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +272,9 @@ class Counts:
         remembered: ended ids that are still known, so that a late repeat of their enqueue is refused.
         claims: leases that are open; `expired_claims` of them have ended and wait for recovery.
         due: scheduled items whose time has come.
+        blocked: queued items whose group is busy; they are among the queued ones.
+        waiting_bytes: what the queued and scheduled items take, as stored.
+        idle_workers: workers that wait for an item. `workers`: those that were seen within the last hour.
         paused_claim, paused_enqueue: whether the queue is closed for claims, for new items.
     """
 
@@ -261,6 +290,10 @@ class Counts:
     claims: int = 0
     expired_claims: int = 0
     due: int = 0
+    blocked: int = 0
+    waiting_bytes: int = 0
+    idle_workers: int = 0
+    workers: int = 0
     paused_claim: bool = False
     paused_enqueue: bool = False
 
@@ -276,6 +309,11 @@ class Settings:
 
     Attributes:
         max_length: queued and scheduled items at most; 0 for no bound.
+        max_bytes: bytes of these at most, as stored; 0 for no bound.
+        max_in_progress: items held by all workers together at most; 0 for no bound.
+        rate: items claimed a second at most; 0 for no bound.
+        rate_burst: items that may be claimed at once after a lull; 0 for one second's worth.
+        group_limit: items of one group in progress at a time. 1 keeps their order; more limits what one key may take.
         max_attempts: failures after which an item is dead.
         max_deliveries: failures and lost leases after which an item is dead.
         expiry: where an item goes whose lease ended: `requeue`, `hold` (orphaned, until it is resolved), `dead`.
@@ -285,6 +323,11 @@ class Settings:
     """
 
     max_length: int
+    max_bytes: int
+    max_in_progress: int
+    rate: float
+    rate_burst: int
+    group_limit: int
     max_attempts: int
     max_deliveries: int
     expiry: str
@@ -306,6 +349,9 @@ class ItemInfo:
         error: text of the last failure.
         at: Unix seconds: due (scheduled), set aside (orphaned), died (dead), ended (finished, removed); else None.
         raw: the stored payload bytes.
+        group: the group that it belongs to.
+        progress: what its handler last said with `item.checkpoint`.
+        result: what it was finished with, as long as it is remembered.
     """
 
     id: str
@@ -320,3 +366,43 @@ class ItemInfo:
     at: float | None = None
     problem: str | None = None
     raw: bytes = field(default=b"", repr=False)
+    group: str | None = None
+    progress: Progress | None = None
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as it said of itself when it was last seen.
+
+    Attributes:
+        name: `host:pid:` and some random characters.
+        seen_at: Unix seconds (server clock).
+        age: seconds since then.
+        sweeps: it returns expired leases and due items for the whole fleet.
+        host, pid, since, version: where it runs, since when (Unix seconds, its own clock), and which reliq.
+        kind: `threads`, `tasks` or `process`.
+        concurrency: how many handlers it runs.
+        holding: items that it has claimed and not settled; `busy` of them have a handler.
+        finished, failed, lost: since it began.
+    """
+
+    name: str
+    seen_at: float = 0.0
+    age: float = 0.0
+    sweeps: bool = False
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+    version: str = ""
+    kind: str = ""
+    concurrency: int = 0
+    holding: int = 0
+    busy: int = 0
+    finished: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
+WORKER_FACTS = tuple("host pid since version kind concurrency holding busy finished failed lost".split())
+"""The fields of `WorkerInfo` that a worker tells."""

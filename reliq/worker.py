@@ -1,7 +1,7 @@
-"""A worker: claims, runs a handler in threads, renews leases beside it, retries, and stops without losing anything.
+"""A worker of threads: claims, calls handlers, renews leases beside it, retries, and stops without losing anything.
 
-The main thread claims and settles; handler threads only run the handler; one thread renews. A handler that blocks for
-long does not keep leases from being renewed.
+The thread that calls `run` claims and settles; handler threads only call handlers; one thread waits on the server while
+a handler is idle; one for each queue renews. A handler that blocks for long does not keep leases from being renewed.
 """
 
 from __future__ import annotations
@@ -10,78 +10,62 @@ import logging
 import queue as queues
 import signal
 import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from reliq import _arguments, _policy
+from reliq import _arguments, _worker_options
+from reliq._handler_threads import Gate, HandlerThread, ThreadBuffer
+from reliq._handlers import Policies, about
+from reliq._ledger import WorkerReport
+from reliq._limits import GRACE, Watchdog
 from reliq._policy import Seconds
-from reliq.errors import InvalidArgument, LeaseLost, ReliqError, Unavailable
+from reliq._renewals import Renewals, renewals_for
+from reliq._turns import Call, Effect, Listen, Source, Turns, Wait, listen
+from reliq._worker_options import Handler, Vitals
+from reliq.errors import ReliqError
 from reliq.item import Item
 from reliq.queue import Queue
 
 log = logging.getLogger("reliq.worker")
 
-Handler = Callable[[Item], object]
-
-IDLE_WAIT = 2.0  # seconds of one waiting claim; bounds how long a stop can take on an idle queue
-PACE_SECONDS = 0.05  # over which the rate of handling is taken: short, so that a start is not slow for long
-STANDSTILL = 1.0  # seconds without an item handled after which the surplus goes back
-RENEWALS_PER_LEASE = 3  # two renewals may fail before a lease ends
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
-    """What a worker did: items finished, failed, given back unstarted, and lost to others."""
-
-    finished: int = 0
-    failed: int = 0
-    released: int = 0
-    lost: int = 0
-
-
-class _Pace:
-    """How many items a second were handled of late."""
-
-    def __init__(self) -> None:
-        self.rate = 0.0
-        self._count, self._since = 0, time.monotonic()
-        self._moved = self._since
-
-    def standstill(self) -> float:
-        """Seconds since an item was handled."""
-        return time.monotonic() - self._moved
-
-    def add(self, count: int) -> None:
-        self._count += count
-        if count:
-            self._moved = time.monotonic()
-        elapsed = time.monotonic() - self._since
-        if elapsed >= PACE_SECONDS:
-            self.rate = self._count / elapsed
-            self._count, self._since = 0, time.monotonic()
-
 
 class Worker:
-    """Runs a handler for each item of a queue until it is stopped.
+    """Calls a handler for each item of one or more queues until it is stopped.
 
     A handler that returns finishes its item. One that raises fails it: it is tried again as the queue's settings say.
-    Items whose lease was lost are not settled by this worker, whatever their handler did.
+    It may return or raise `Retry`, `Discard` or `Release` instead. A coroutine function is run by an event loop in each
+    of the threads. Items whose lease was lost are not settled by this worker, whatever their handler did.
 
     Args:
-        queue: where items come from.
-        handler: called with each `Item`, in one of `concurrency` threads.
+        queue: where items come from: a queue; or several on one server, those first that come first; or a mapping from
+            queues to their handlers.
+        handler: called with each `Item`, in one of `concurrency` threads. None where `queue` is a mapping.
         lease: seconds after which the items of a worker that died are claimed by others. Renewed while handlers run.
         concurrency: handler threads, 1 to 1,000.
         prefetch: items claimed beyond those that are handled; they are given back, unblamed, when the worker stops.
-            None: what the handlers get through in a tenth of a second, up to 100; when they stand still for a second,
+            None: what the handlers get through in a tenth of a second, up to 400; when they stand still for a second,
             one for each of them.
+        order: `priority`, what several queues are to each other without `weights`: items of an earlier one first.
+        weights: items of each queue to take in turn, such as `{urgent: 3, others: 1}`. None of them starves; what one
+            leaves the others take.
+        results: store what the handler returns as the item's result.
+        on_error: by type of exception an answer (`Retry`, `Discard`, `Release`), or a function of the item and the
+            error that gives one, None for a failed attempt. The most specific type counts.
+        time_limit: seconds that a handler may take. Then `TimeLimit` is raised in it, and the attempt has failed. In a
+            thread that happens at the next line of Python: a call that blocks, in `time.sleep` or a driver, ends first.
+            5 s later the lease is not renewed any more.
+        cancel_on_lost: cancel a coroutine whose item's lease is lost. A plain function sees it by `item.lost`.
+        shutdown_timeout: seconds that a stop waits for handlers. None for no bound. What is not done by then is left to
+            its lease, and named in the report.
         max_items: stop after this many items have been settled; None for no end.
-        return_when_empty: stop when the queue has nothing to claim.
+        max_seconds: stop after so many seconds; None for no end.
+        return_when_empty: stop when the queues have nothing to claim.
+        renewals: `thread`, or `process` for handlers that keep the interpreter to themselves for longer than a lease.
+        health: is told how the worker does: see `reliq.health.Vitals`.
+        resolve: decides on orphaned items, called by one worker at a time with an `ItemInfo`: `finish`, `requeue`,
+            `dead`, or None to leave it to somebody else.
+        processes: so many processes of `concurrency` threads each. 1: this one.
 
     Raises:
         InvalidArgument.
@@ -89,41 +73,64 @@ class Worker:
 
     def __init__(
         self,
-        queue: Queue,
-        handler: Handler,
+        queue: Queue | Sequence[Queue] | Mapping[Queue, Handler],
+        handler: Handler | None = None,
         *,
         lease: Seconds = _arguments.DEFAULT_LEASE,
         concurrency: int = 1,
         prefetch: int | None = None,
+        order: str = "priority",
+        weights: Mapping[Queue, int] | None = None,
+        results: bool = False,
+        on_error: Policies | None = None,
+        time_limit: Seconds | None = None,
+        cancel_on_lost: bool = True,
+        shutdown_timeout: Seconds | None = None,
         max_items: int | None = None,
+        max_seconds: Seconds | None = None,
         return_when_empty: bool = False,
+        renewals: str = "thread",
+        health: Vitals | None = None,
+        resolve: _worker_options.Resolve | None = None,
+        processes: int = 1,
     ) -> None:
-        if not callable(handler):
-            raise InvalidArgument(f"a handler is called with each item; {handler!r} can't be called")
-        self.queue = queue
-        self.handler = handler
-        self.lease = _arguments.lease_length(lease)
-        self.concurrency = _policy.whole(concurrency, "concurrency", low=1, high=1000)
-        self.prefetch = None if prefetch is None else _policy.whole(prefetch, "prefetch", low=0, high=1000)
-        self.max_items = max_items
-        self.return_when_empty = return_when_empty
-        self._stop = threading.Event()
-        self._held: dict[bytes, Item] = {}  # claimed and not settled; the renewing thread reads it
-        self._lock = threading.Lock()
-        self._handed_out: dict[bytes, Future[None]] = {}  # by the key of the item; the main thread's
-        self._done: queues.SimpleQueue[tuple[Item, BaseException | None, bool]] = queues.SimpleQueue()
-        self._counts = {"finished": 0, "failed": 0, "released": 0, "lost": 0}
-        self._pace = _Pace()
+        self.routes = _worker_options.routes(queue, handler, Queue)
+        self.options = _worker_options.options(
+            [source for source, _ in self.routes],
+            lease=lease,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            order=order,
+            weights=weights,
+            results=results,
+            on_error=on_error,
+            time_limit=time_limit,
+            cancel_on_lost=cancel_on_lost,
+            shutdown_timeout=shutdown_timeout,
+            max_items=max_items,
+            max_seconds=max_seconds,
+            return_when_empty=return_when_empty,
+        )
+        self.extras = _worker_options.extras(renewals, health, resolve, processes)
+        self._stopped = False
+        self._running: _Running | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what it is, not what it does."""
+        return {**self.__dict__, "_stopped": False, "_running": None}
 
     def stop(self) -> None:
         """Asks the worker to stop: no further claim, running handlers end, the rest goes back. From any thread."""
-        self._stop.set()
+        self._stopped = True
+        if running := self._running:
+            running.stop()
 
     def run(self, *, signals: bool = True) -> WorkerReport:
         """Works until it is stopped: by `stop`, SIGTERM, SIGINT, or its limits.
 
         Args:
-            signals: stop on SIGTERM and SIGINT. Only in the main thread; elsewhere nothing is installed.
+            signals: stop on SIGTERM and SIGINT; at a second one the handlers that run are not waited for. Only in the
+                main thread; elsewhere nothing is installed.
 
         Returns:
             What it did.
@@ -131,173 +138,177 @@ class Worker:
         Raises:
             ReliqError: the queue can't be used: its state was lost, the server refuses. An unreachable server is no
                 reason to end: the worker goes on trying.
+            BaseException: that a handler raised and that is no Exception, such as SystemExit, when all is settled.
 
         If the process dies in here, what it held is claimed by others when the lease ends.
         """
-        restore = self._catch_signals() if signals and threading.current_thread() is threading.main_thread() else {}
-        renewing = threading.Thread(target=self._renew_until_stopped, name="reliq-renew", daemon=True)
-        self._renewed_last = threading.Event()
-        renewing.start()
+        if self.extras.processes > 1:
+            from reliq import _supervisor  # noqa: PLC0415  it starts processes that import this module
+
+            return _supervisor.run(self, self.extras.processes)
+        running = self._running = _Running(self)
+        if self._stopped:
+            running.stop()
         try:
-            with ThreadPoolExecutor(self.concurrency, thread_name_prefix="reliq-handler") as threads:
-                try:
-                    self._work(threads)
-                finally:
-                    self._stop.set()
-                    self._give_back(threads)
-                    self._settle_rest()
+            return running.run(signals=signals and threading.current_thread() is threading.main_thread())
         finally:
-            self._renewed_last.set()
-            renewing.join()
+            self._running = None
+
+
+class _Running:
+    """A worker at work: its threads, and the loop in the thread that called `run`."""
+
+    def __init__(self, worker: Worker) -> None:
+        options, self._gate = worker.options, Gate()
+        ranks = 1 if options.weights else len(worker.routes)
+        self._buffer = ThreadBuffer(ranks)
+        self._renewals: list[Renewals] = [
+            renewals_for(queue, options.lease, self._lost, worker.extras.renewals) for queue, _ in worker.routes
+        ]
+        sources = [
+            Source(queue, number, 0 if options.weights else number, self._renewals[number])
+            for number, (queue, _) in enumerate(worker.routes)
+        ]
+        self.turns = Turns(sources, options, self._buffer, worker.extras.health)
+        handlers = {queue.name: handler for queue, handler in worker.routes}
+        self._threads = [
+            HandlerThread(number, handlers, options, self._buffer, self.turns, self._gate)
+            for number in range(options.concurrency)
+        ]
+        self._bell = _Bell(self)
+        self._watchdog: Watchdog | None = None
+        if options.time_limit is not None:
+            self._watchdog = Watchdog(options.time_limit, [t.limited for t in self._threads], self._given_up)
+
+    def run(self, *, signals: bool) -> WorkerReport:
+        restore = self._catch_signals() if signals else {}
+        try:
+            self._start()
+            try:
+                self._work()
+            finally:
+                self._end()
+        finally:
             for number, before in restore.items():
                 signal.signal(number, before)
-        return WorkerReport(**self._counts)
+        if self.turns.error is not None:
+            raise self.turns.error
+        return self.turns.ledger.report(self.turns.abandoned)
 
-    # The main thread: claim, hand out, settle
+    def stop(self) -> None:
+        self.turns.stop()
+        self._gate.open()
 
-    def _work(self, threads: ThreadPoolExecutor) -> None:
-        while not self._stop.is_set() and not self._enough():
-            room = self._room()
-            idle = not self._held
-            claimed = self._claim(room, IDLE_WAIT if idle and not self.return_when_empty else 0.0) if room else []
-            for item in claimed or ():
-                with self._lock:
-                    self._held[item.key] = item
-                self._handed_out[item.key] = threads.submit(self._handle, item)
-            if idle and claimed == [] and self.return_when_empty:
-                return
-            self._settle(wait=bool(self._held) and not claimed)
-            self._give_back_surplus()
+    def rung(self, key: bytes | None) -> None:
+        self.turns.rung(key)
+        self._gate.open()
 
-    def _give_back_surplus(self) -> None:
-        """What was claimed while handlers were fast does not wait behind those that have come to stand still."""
-        if self.prefetch is not None or self._pace.standstill() < STANDSTILL:
-            return
-        waiting = [key for key, future in self._handed_out.items() if not future.running() and not future.done()]
-        for key in waiting[self.concurrency :]:
-            if self._handed_out[key].cancel():
-                self._done.put((self._held[key], None, False))
+    # The loop
 
-    def _room(self) -> int:
-        """Items to claim now: none while half of what may be held is there and every handler has an item."""
-        ahead = _policy.prefetch(self.concurrency, self._pace.rate) if self.prefetch is None else self.prefetch
-        capacity, held = min(_policy.MAX_BATCH, self.concurrency + ahead), len(self._held)
-        if held >= self.concurrency and held > capacity // 2:
-            return 0
-        if self.max_items is not None:
-            capacity = min(capacity, self.max_items - self._settled())
-        return max(0, capacity - held)
-
-    def _settled(self) -> int:
-        return self._counts["finished"] + self._counts["failed"] + self._counts["lost"]
-
-    def _enough(self) -> bool:
-        return self.max_items is not None and self._settled() >= self.max_items
-
-    def _claim(self, room: int, wait: float) -> list[Item] | None:
-        """Items; None where the server did not say whether there are any."""
+    def _work(self) -> None:
+        """Does what the loop says. What breaks that off, Ctrl-C for one, is the loop's to deal with."""
+        steps = self.turns.run()
+        effect: Effect = next(steps)
         try:
-            return self.queue.claim(room, lease=self.lease, wait=wait)
-        except Unavailable as error:
-            log.warning("queue %s: %s", self.queue.name, error)
-            return None
-
-    def _settle(self, *, wait: bool) -> None:
-        """Finishes and fails what handlers are through with: all of it in one call each."""
-        done = self._take_done(wait)
-        self._pace.add(len(done))
-        finished = [item for item, error, started in done if started and error is None]
-        failed = [(item, error) for item, error, started in done if started and error is not None]
-        unstarted = [item for item, _, started in done if not started]
-        if finished:
-            self._counts["finished"] += self._settle_by(self.queue.finish, finished)
-        for item, error in failed:
-            self._counts["failed"] += self._settle_by(partial(self.queue.fail, error=error), [item])
-        if unstarted:
-            self._counts["released"] += self._settle_by(self.queue.release, unstarted)
-
-    def _take_done(self, wait: bool) -> list[tuple[Item, BaseException | None, bool]]:
-        done = []
-        try:
-            if wait:
-                done.append(self._done.get(timeout=0.1))
             while True:
-                done.append(self._done.get_nowait())
-        except queues.Empty:
-            return done
-
-    def _settle_by(self, verb: Callable[[list[Item]], Any], items: list[Item]) -> int:
-        """Settles items. What can't be settled now comes back when its lease ends. Returns how many were."""
-        lost = 0
-        try:
-            verb(items)
-        except LeaseLost as error:
-            lost = len(error.ids)
-            log.warning("%s", error)
-        except Unavailable as error:
-            lost = len(items)
-            log.warning("queue %s: %d items are handled again: %s", self.queue.name, lost, error)
-        finally:
-            with self._lock:
-                for item in items:
-                    self._held.pop(item.key, None)
-                    self._handed_out.pop(item.key, None)
-        self._counts["lost"] += lost
-        return len(items) - lost
-
-    # Handler threads
-
-    def _handle(self, item: Item) -> None:
-        if self._stop.is_set():
-            self._done.put((item, None, False))
+                try:
+                    result = self._do(effect)
+                except BaseException as error:  # noqa: BLE001
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(result)
+        except StopIteration:
             return
-        try:
-            self.handler(item)
-        except Exception as error:  # the handler is the user's: whatever it raises is a failed attempt
-            log.info("queue %s: item %s failed at attempt %d", self.queue.name, item.id, item.attempt, exc_info=True)
-            self._done.put((item, error, True))
-        except BaseException as error:
-            self._done.put((item, error, True))
-            self._stop.set()
-            raise
-        else:
-            self._done.put((item, None, True))
 
-    # Stopping
+    def _do(self, effect: Effect) -> Any:
+        if isinstance(effect, Call):
+            return effect.make(effect.queue)
+        if isinstance(effect, Wait):
+            return self._gate.wait(effect.seconds)
+        return self._bell.listen(effect)
 
-    def _give_back(self, threads: ThreadPoolExecutor) -> None:
-        """Releases at once what no handler has begun, so that nobody waits for handlers that run."""
-        threads.shutdown(wait=False, cancel_futures=True)
-        for key, future in self._handed_out.items():
-            if future.cancelled():
-                self._done.put((self._held[key], None, False))
-        self._settle(wait=False)
+    # Everything beside it
 
-    def _settle_rest(self) -> None:
-        while self._held:
-            self._settle(wait=True)
+    def _start(self) -> None:
+        for renewals in self._renewals:
+            renewals.start()
+        for handler in self._threads:
+            handler.thread.start()
+        if self._watchdog:
+            self._watchdog.start()
+
+    def _end(self) -> None:
+        """Nothing of this worker is left, but handlers that are not waited for."""
+        self._bell.stop()
+        if self._watchdog:
+            self._watchdog.stop()
+        self._buffer.end(len(self._threads))
+        if not self.turns.abandoned:
+            for handler in self._threads:
+                handler.thread.join()
+        for renewals in self._renewals:
+            renewals.stop()
+
+    def _lost(self, items: list[Item]) -> None:
+        for handler in self._threads:
+            handler.lose(items)
+
+    def _given_up(self, item: Item) -> None:
+        text = "queue %s: the handler of item %s goes on %g s after its time limit; its lease is not renewed any more"
+        log.error(text, item.queue, item.id, GRACE, extra=about(item))
+        for renewals in self._renewals:
+            renewals.forget([item])
 
     def _catch_signals(self) -> dict[int, Any]:
+        told: list[int] = []
+
         def stop(number: int, _: FrameType | None) -> None:
-            log.info("signal %d: stopping", number)
+            told.append(number)
+            log.info("signal %d: %s", number, "stopping" if len(told) == 1 else "not waiting for handlers")
+            if len(told) > 1:
+                self.turns.hurry_up()
             self.stop()
 
         return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    # The renewing thread
 
-    def _renew_until_stopped(self) -> None:
-        while not self._renewed_last.wait(self.lease / RENEWALS_PER_LEASE):
-            with self._lock:
-                held = list(self._held.values())
-            if held:
-                self._renew(held)
+class _Bell:
+    """A thread that waits on the server, so that the loop can wait for this and for handlers at once."""
 
-    def _renew(self, held: list[Item]) -> None:
-        started = time.monotonic()
-        try:
-            self.queue.renew(held, self.lease)
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except ReliqError as error:
-            log.warning("queue %s: not renewed for %.1f s: %s", self.queue.name, time.monotonic() - started, error)
+    def __init__(self, running: _Running) -> None:
+        self._running = running
+        self._asked: queues.SimpleQueue[Listen | None] = queues.SimpleQueue()
+        self._break_off: Any = None
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def listen(self, effect: Listen) -> None:
+        """Begins a wait; `rung` is called at its end."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="reliq-bell", daemon=True)
+            self._thread.start()
+        self._asked.put(effect)
+
+    def stop(self) -> None:
+        """Breaks a wait off and ends."""
+        self._stopped = True
+        self._asked.put(None)
+        if self._thread:
+            if break_off := self._break_off:
+                break_off()
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (effect := self._asked.get()) is not None and not self._stopped:
+            try:
+                key = effect.queue._driver.run(listen(effect.keys, effect.seconds, self._breakable))
+            except (ReliqError, OSError, ValueError) as error:
+                log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
+                key = None
+            self._break_off = None
+            self._running.rung(key)
+
+    def _breakable(self, break_off: Any) -> None:
+        self._break_off = break_off
+        if self._stopped:
+            break_off()

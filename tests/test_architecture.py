@@ -13,13 +13,18 @@ from reliq import errors
 
 PACKAGE = Path(reliq.__file__).parent
 ORDER = """
-    errors item
+    errors answers item
     _keys _ids _codec _scripts
-    _blobs codecs
-    _session _reading _commands _policy _plans _arguments
+    _blobs codecs typed
+    _session _reading _commands _policy _plans _gathering _consume_rules _consuming _arguments
     _lifeline _server_files _server embedded
     connect _replies _driver _driver_async
+    _holding _holding_async _operating _operating_async
+    _coalesce _coalesce_async
+    consume consume_async
     queue queue_async
+    health _watched _renewals_thread _renewer _renewals_process _renewals
+    _supervised _supervisor
     worker worker_async
     __init__ testing demo cli
     __main__

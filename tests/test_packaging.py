@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 # Lies about in a working tree and must never be shipped.
 RUBBISH = (".env", "lua/.env", "lua/notes.txt", "reliq/.env", "reliq/demo/.env", "reliq/old.py.orig", "lua/claim.lua~")
-SOURCES = ("reliq", "lua", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+SOURCES = ("reliq", "reliq_pytest.py", "lua", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_wheel_has_every_module_script_and_data_file(built: Path) -> None:
     assert scripts
     expected = tracked("reliq", "**/*.py") | tracked("reliq", "**/*.sql") | tracked("reliq/demo", "*.csv") | scripts
     names = {name for name in wheel_names(built) if ".dist-info/" not in name}
-    assert names == expected | {"reliq/py.typed"}
+    assert names == expected | {"reliq/py.typed", "reliq_pytest.py"}
 
 
 def test_the_wheel_has_the_demo_sample(built: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from reliq import AsyncQueue, Queue
 
-PUBLIC = sorted(name for name in vars(Queue) if not name.startswith("_"))
+PUBLIC = sorted(name for name in dir(Queue) if not name.startswith("_"))
 CONTEXT = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 SPECIAL = ["__init__", "__repr__", *CONTEXT]
 
 
 def signature(kind: type, name: str) -> list[tuple[str, object, object, str]]:
     """Names, kinds, defaults and annotations of the parameters, and last the annotation of the result."""
-    found = inspect.signature(vars(kind)[name])
+    found = inspect.signature(getattr(kind, name))
     parameters = [(p.name, p.kind, p.default, str(p.annotation)) for p in found.parameters.values()]
     result = str(found.return_annotation).replace("AsyncIterator", "Iterator")
     return [*parameters, ("return", None, None, result)]
@@ -23,7 +23,7 @@ def signature(kind: type, name: str) -> list[tuple[str, object, object, str]]:
 
 def test_the_same_names() -> None:
     """What one of them has, the other has."""
-    assert sorted(name for name in vars(AsyncQueue) if not name.startswith("_")) == PUBLIC
+    assert sorted(name for name in dir(AsyncQueue) if not name.startswith("_")) == PUBLIC
     assert len(PUBLIC) > 20
 
 
@@ -36,7 +36,7 @@ def test_the_same_signatures(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_one_can_be_awaited(name: str) -> None:
     """What blocks in Queue is awaited in AsyncQueue, and what yields, yields."""
-    ours, theirs = vars(Queue)[name], vars(AsyncQueue)[name]
+    ours, theirs = getattr(Queue, name), getattr(AsyncQueue, name)
     assert inspect.isgeneratorfunction(ours) == inspect.isasyncgenfunction(theirs)
     assert inspect.iscoroutinefunction(theirs) != inspect.isasyncgenfunction(theirs)
     assert not inspect.iscoroutinefunction(ours)
@@ -45,7 +45,7 @@ def test_one_can_be_awaited(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_documentation(name: str) -> None:
     """Queue's methods are documented, and their twins point there."""
-    ours, theirs = vars(Queue)[name].__doc__, vars(AsyncQueue)[name].__doc__
+    ours, theirs = getattr(Queue, name).__doc__, getattr(AsyncQueue, name).__doc__
     assert ours
     assert ours.splitlines()[0].endswith(".")
     assert theirs == f"Asyncio twin of `Queue.{name}`."
@@ -54,8 +54,8 @@ def test_the_documentation(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_documented_arguments_exist(name: str) -> None:
     """What `Args:` names is an argument, under its present name."""
-    lines = (inspect.getdoc(vars(Queue)[name]) or "").splitlines()
-    parameters = set(inspect.signature(vars(Queue)[name]).parameters)
+    lines = (inspect.getdoc(getattr(Queue, name)) or "").splitlines()
+    parameters = set(inspect.signature(getattr(Queue, name)).parameters)
     if "Args:" in lines:
         section = lines[lines.index("Args:") + 1 :]
         section = section[: next((n for n, line in enumerate(section) if not line.startswith("    ")), len(section))]

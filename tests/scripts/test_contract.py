@@ -14,11 +14,11 @@ PARTS = sorted(path.stem for path in _scripts.lua_folder().glob("_*.lua"))
 
 # A full server must drain, so what takes items out, or moves them, may use memory beyond its limit.
 ALLOW_OOM = set(
-    "claim finish finish_and_claim renew release fail recover requeue redrive resolve cancel discard purge"
-    " configure pause resume".split()
+    "claim finish finish_with finish_and_claim renew release fail recover requeue redrive resolve cancel discard purge"
+    " configure pause resume checkpoint beat".split()
 )
-NO_WRITES = {"inspect", "get", "scan", "oldest"}
-NO_FLAGS = {"enqueue"}
+NO_WRITES = {"inspect", "get", "scan", "oldest", "workers"}
+NO_FLAGS = {"enqueue", "batch", "watch", "await_room"}
 
 CALL = re.compile(r"\bcall\('(\w+)'")
 FORBIDDEN = {
@@ -100,15 +100,22 @@ def test_binds_epoch_and_clock_first(verb: str) -> None:
 def test_binds_the_keys_that_its_parts_need(verb: str) -> None:
     """A part uses names that the verb binds; each part says which, and each verb that uses it has them."""
     script = _scripts.load(verb)
-    for part in listed(verb, "uses"):
+    for part in parts_of(verb):
         missing = set(listed(part, "needs")) - set(script.keys) - set(script.args)
         assert not missing, f"{verb} uses {part}, which needs {sorted(missing)}"
 
 
+def parts_of(verb: str) -> list[str]:
+    """The parts of a composed script, in their order."""
+    files = dict.fromkeys(file.removesuffix(".lua") for file, _ in _scripts.load(verb).origins)
+    return [name for name in files if name not in (verb, "_prelude")]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_uses_parts_after_those_that_they_use(verb: str) -> None:
-    """Composition puts parts in the order of the header, so what a part builds on stands before it."""
-    order = listed(verb, "uses")
+    """Composition puts each part behind those that it builds on, and takes no part twice."""
+    order = parts_of(verb)
+    assert set(order) >= set(listed(verb, "uses"))
     for place, part in enumerate(order):
         for needed in listed(part, "uses"):
             assert needed in order[:place], f"{verb}: {part} uses {needed}"
@@ -126,7 +133,7 @@ def test_part_declares_each_key_that_it_touches(part: str) -> None:
         for found in re.findall(r"local ([\w, ]+?)(?: =|$)", body, re.MULTILINE)
         for name in re.findall(r"\w+", found)
     }
-    touched = set(re.findall(r"(?<![.\w])(\w+)(?!\s*=[^=])", body)) & names - parameters - locals_
+    touched = set(re.findall(r"(?<![.\w])(\w+)\b(?!\s*=[^=])", body)) & names - parameters - locals_
     assert touched <= set(listed(part, "needs")), sorted(touched)
 
 

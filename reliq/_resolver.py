@@ -1,0 +1,55 @@
+"""Orphaned items, decided on by a function of the user's: was it done or not?"""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+
+from reliq._worker_options import Resolve
+from reliq.item import ItemInfo, ItemState
+from reliq.queue import Queue
+
+log = logging.getLogger("reliq.worker")
+
+DECISIONS = ("finish", "requeue", "dead")
+
+
+def resolve_orphaned(queue: Queue, fn: Resolve, limit: int = 100) -> int:
+    """Asks a function about orphaned items, and does what it says. For one worker of a fleet at a time.
+
+    Where there are none it costs one call. An item about which the function says None, or fails, is left as it is.
+
+    Args:
+        queue: the queue to look at.
+        fn: is called with an `ItemInfo`; gives `finish`, `requeue`, `dead` or None.
+        limit: items to ask about at most, first those that were orphaned first.
+
+    Returns:
+        How many items it decided on.
+
+    Raises:
+        ReliqError: the queue can't be used.
+
+    If the process dies in here, each item has been resolved or is orphaned still: the function is asked again.
+    """
+    if not queue.counts().orphaned:
+        return 0
+    decided = 0
+    for info in islice(queue.scan(ItemState.ORPHANED), limit):
+        decision = _asked(queue.name, fn, info)
+        if decision is not None:
+            decided += bool(queue.resolve(info.id, decision))
+    return decided
+
+
+def _asked(queue: str, fn: Resolve, info: ItemInfo) -> str | None:
+    about = {"reliq_queue": queue, "reliq_item": info.id}
+    try:
+        decision = fn(info)
+    except Exception:  # the function is the user's: an item that it fails on waits for a person
+        log.exception("queue %s: resolve failed for item %s", queue, info.id, extra=about)
+        return None
+    if decision is not None and decision not in DECISIONS:
+        log.error("queue %s: resolve says %r for item %s, which is nothing", queue, decision, info.id, extra=about)
+        return None
+    return decision
