@@ -1,19 +1,20 @@
 -- needs: meta items queued scheduled attempts groups turns parked members batches watched
 -- uses: _wake _pass _batch _watch
+-- cold
 -- What the end of items, or their death, sets going: the next one of a group, the item that follows a batch, whoever
 -- waits for the outcome. A script that uses it enters with the fields stamp, enqueued and waiting_bytes.
 
-local function may_go_on()
+function offered.may_go_on()
   if field.grouped or field.batched or field.max_in_progress then
     look_for_idle()
   end
   may_pass_turns()
-  may_settle_members()
+  offered.may_settle_members()
   may_notify()
 end
 
 -- `outcome`: 'finished', 'removed' or 'dead'. Returns how many workers have something to do by it.
-local function go_on_after(ids, outcome, now)
+function offered.go_on_after(ids, outcome, now)
   local wakes = field.max_in_progress and #ids or 0 -- each makes room for another one
   if field.grouped then
     wakes = wakes + pass_turns(ids, outcome ~= 'dead')

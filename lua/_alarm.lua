@@ -1,9 +1,10 @@
 -- needs: scheduled alarm
 -- uses: _wake
+-- cold
 -- Whoever sweeps for the fleet sleeps until the first item falls due that it knows of. One that is due earlier sounds
 -- the alarm. Where nobody sweeps, an idle worker is woken, which then sleeps no longer than that.
 
-local function may_sound_alarm()
+function offered.may_sound_alarm()
   permitted('RPUSH', alarm)
   permitted('ZRANGE', scheduled)
   typed(alarm, 'list')
@@ -11,7 +12,7 @@ end
 
 -- Wakes workers for `places` queued items and for those in `later`, scores and ids as ZADD takes them. Asks for the
 -- field sweep_until_ms.
-local function wake_for(places, later, now)
+function offered.wake_for(places, later, now)
   if #later == 0 then
     return wake_workers(places, now)
   end

@@ -1,11 +1,12 @@
 -- needs: meta items queued scheduled attempts groups members batches
 -- uses: _enqueue
+-- cold
 -- A batch is a number of items and one that follows when they are through. `members` has the batch of each item that is
 -- still awaited, `batches` for each batch 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1 when no
 -- more items will be added), and under 't' and its id the item that follows. Each item is counted off exactly once,
 -- because it leaves `members` with that.
 
-local function may_settle_members()
+function offered.may_settle_members()
   if field.batched then
     permitted('HDEL', members)
     permitted('HMGET', members)
@@ -20,17 +21,17 @@ local function may_settle_members()
   end
 end
 
-local function read_batch(value)
+function offered.read_batch(value)
   local condition, is_sealed, total, awaited = string.match(value or '', '^(%a+) (%d) (%d+) (%d+)$')
   return condition, is_sealed == '1', tonumber(total) or 0, tonumber(awaited) or 0
 end
 
-local function write_batch(condition, is_sealed, total, awaited)
+function offered.write_batch(condition, is_sealed, total, awaited)
   return table.concat({ condition, is_sealed and '1' or '0', whole(total), whole(awaited) }, ' ')
 end
 
 -- The item that follows, as one string: lengths and values of id, due and group, then the body.
-local function pack_then(id, due, group, body)
+function offered.pack_then(id, due, group, body)
   return char(#id) .. id .. char(#due) .. due .. char(#group) .. group .. body
 end
 
@@ -45,7 +46,7 @@ local function unpack_then(packed)
 end
 
 -- Enqueues the item that follows a batch, unless the queue knows it. Returns how many places it made.
-local function follow_batch(name, now)
+function offered.follow_batch(name, now)
   local id, due, group, body = unpack_then(call('HGET', batches, 't' .. name))
   local made = 0
   if call('HEXISTS', items, id) == 0 then
@@ -68,16 +69,16 @@ local function settle_members(ids, outcome, now)
   end
   local made = 0
   for name, settled in pairs(counts) do
-    local condition, is_sealed, total, awaited = read_batch(call('HGET', batches, name))
+    local condition, is_sealed, total, awaited = offered.read_batch(call('HGET', batches, name))
     if condition and (outcome ~= 'dead' or condition == 'settled') then
       for _, id in ipairs(settled) do
         done[#done + 1] = id
       end
       awaited = awaited - #settled
       if is_sealed and awaited <= 0 then
-        made = made + follow_batch(name, now)
+        made = made + offered.follow_batch(name, now)
       else
-        call('HSET', batches, name, write_batch(condition, is_sealed, total, awaited))
+        call('HSET', batches, name, offered.write_batch(condition, is_sealed, total, awaited))
       end
     end
   end

@@ -1,5 +1,5 @@
 -- needs: claim_id count lease_ms meta items queued claims leases attempts errors dead finished_order groups checkpoints
--- uses: _lease _end _park _limits _producers _after
+-- uses: _history _lease _skip _limits _producers _after
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
 
@@ -26,10 +26,10 @@ end
 -- be `parked`, because their group has no turn left; and `more` where it skipped so many that it stopped.
 local SKIP = 1000
 
-local function oldest(wanted)
+local function look_at_head(wanted)
   local seen = {
     ids = {}, records = {}, bytes = 0, used = 0, cancelled = {}, broken = {},
-    parked = { ids = {}, names = {}, records = {} }, giver = field.grouped and turn_giver(),
+    parked = { ids = {}, names = {}, records = {} }, giver = field.grouped and cold().turn_giver(),
   }
   local ids, records, n, used, bytes = seen.ids, seen.records, 0, 0, 0
 
@@ -80,17 +80,6 @@ local function oldest(wanted)
   return seen
 end
 
--- Items whose record is missing or cut off are not dropped in silence: they go to the dead, where people look.
-local function bury_broken(ids, now)
-  local buried, reasons = {}, {}
-  for i, id in ipairs(ids) do
-    buried[i * 2 - 1], buried[i * 2] = whole(math.floor(now / 1000)), id
-    reasons[i * 2 - 1], reasons[i * 2] = id, 'its record is missing or unreadable'
-  end
-  call('ZADD', dead, unpack(buried))
-  call('HSET', errors, unpack(reasons))
-end
-
 local function hold_items(ids, deadline)
   call('ZADD', leases, deadline, claim_id)
   call('HSET', claims, claim_id, pack_ids(ids))
@@ -102,45 +91,6 @@ local function histories_of(ids)
     return {}
   end
   return call('HMGET', attempts, unpack(ids))
-end
-
--- A cancelled item is forgotten no sooner than its place is gone, so that its id is never in the queue twice.
-local function drop_cancelled(ids, now)
-  end_items(ids, 'r', '', now)
-  add('cancelled_places', -#ids)
-  forget(now)
-end
-
--- Asks, before the first write, for everything that `settle_skipped` may do.
-local function may_settle_skipped(seen)
-  if #seen.cancelled > 0 then
-    may_end_items()
-  end
-  if #seen.broken > 0 then
-    permitted('ZADD', dead)
-    typed(dead, 'zset')
-    typed(errors, 'hash')
-    may_go_on()
-  end
-  if seen.giver then
-    may_park()
-  end
-end
-
--- Puts what was passed over where it belongs.
-local function settle_skipped(seen, now)
-  if #seen.cancelled > 0 then
-    drop_cancelled(seen.cancelled, now)
-  end
-  if #seen.parked.ids > 0 then
-    park_items(seen.parked.ids, seen.parked.names, seen.parked.records)
-  end
-  if #seen.broken > 0 then
-    bury_broken(seen.broken, now)
-  end
-  if seen.giver then
-    keep_holders(seen.giver.taken)
-  end
 end
 
 -- What goes to the client beside the records: histories, groups and checkpoints, each empty where there are none.
@@ -165,32 +115,44 @@ local function claim_items(now)
   if #ids > 0 then
     permitted('ZADD', leases)
     call('ZADD', leases, 'XX', 'GT', deadline, claim_id) -- the client counts the lease from this call on
-    return { ids = ids, records = records, histories = call('HMGET', attempts, unpack(ids)), wakes = 0 }
+    return { ids = ids, records = records, histories = histories_of(ids), wakes = 0 }
   end
-  local wanted, wait = within_limits(tonumber(count), now)
+  local wanted, wait = tonumber(count), nil
+  if extras then
+    wanted, wait = cold().within_limits(wanted, now)
+  end
   if field.paused_claim or wanted < 1 then
     return { ids = {}, records = {}, histories = {}, wait = wait, wakes = 0 }
   end
-  local seen = oldest(wanted)
+  local seen = look_at_head(wanted)
   if seen.used == 0 then
     return { ids = {}, records = {}, histories = {}, wakes = 0 }
   end
   ids = seen.ids
+  local skipped = #ids < seen.used or seen.giver
   may_claim()
-  may_tell_producers()
   local histories = histories_of(ids)
-  may_settle_skipped(seen)
+  if extras then
+    cold().may_tell_producers()
+  end
+  if skipped then
+    cold().may_settle_skipped(seen)
+  end
   -- The lease before the ids, the ids before the places leave the queue: what fails in between is delivered again.
   if #ids > 0 then
     hold_items(ids, deadline)
     note_claimed(ids, seen.records, histories)
-    note_rate(#ids, now)
   end
-  settle_skipped(seen, now)
+  if skipped then
+    cold().settle_skipped(seen, now)
+  end
   call('LTRIM', queued, whole(seen.used), '-1')
   add('waiting_bytes', -seen.bytes)
-  local wakes = #seen.broken > 0 and go_on_after(seen.broken, 'dead', now) or 0
+  local wakes = #seen.broken > 0 and cold().go_on_after(seen.broken, 'dead', now) or 0
+  if extras then
+    cold().note_rate(#ids, now)
+    cold().tell_producers(seen.used - #seen.parked.ids, now)
+  end
   save()
-  tell_producers(seen.used - #seen.parked.ids, now)
   return { ids = ids, records = seen.records, histories = histories, more = seen.more, wakes = wakes }
 end

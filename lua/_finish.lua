@@ -19,7 +19,9 @@ local function finish_runs(from, to, now)
   end
   may_end_items()
   may_keep_claims()
-  may_go_on()
+  if extras then
+    cold().may_go_on()
+  end
   typed(leases, 'zset')
   local lost, base, done, wakes = {}, 0, 0, 0
   while from < to do
@@ -34,7 +36,9 @@ local function finish_runs(from, to, now)
     if #mine > 0 then
       end_items(mine, 'f', receipt, now)
       keep_claim(receipt, left, #mine)
-      wakes = wakes + go_on_after(mine, 'finished', now)
+      if extras then
+        wakes = wakes + cold().go_on_after(mine, 'finished', now)
+      end
       done = done + #mine
     end
     base = base + size

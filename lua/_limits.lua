@@ -1,4 +1,5 @@
 -- needs: meta
+-- cold
 -- How many items may be claimed now: `max_in_progress` at a time, and `rate` a second with `rate_burst` at once.
 
 local MICROSECONDS = 1000000
@@ -11,7 +12,7 @@ local function pace()
 end
 
 -- Returns how many of the wanted items may be claimed, and the ms until one more may (nil where time does not tell).
-local function within_limits(wanted, now)
+function offered.within_limits(wanted, now)
   local wait = nil
   local max_in_progress = number_of('max_in_progress')
   if max_in_progress > 0 then
@@ -30,7 +31,7 @@ local function within_limits(wanted, now)
 end
 
 -- Notes that items were claimed. They count where they begin: what is given back unstarted has counted.
-local function note_rate(claimed, now)
+function offered.note_rate(claimed, now)
   if number_of('rate') > 0 and claimed > 0 then
     change('rate_at', math.floor(math.max(now, number_of('rate_at')) + claimed * pace()))
   end

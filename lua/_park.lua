@@ -1,8 +1,9 @@
 -- needs: groups turns parked attempts
 -- uses: _turns
+-- cold
 -- The claim's side of groups: who may go now, and who waits for the turn.
 
-local function may_park()
+function offered.may_park()
   permitted('HSET', turns)
   permitted('HSET', attempts)
   permitted('ZADD', parked)
@@ -10,7 +11,7 @@ local function may_park()
 end
 
 -- Gives turns to the items of a claim, page by page. `of` has the groups of the page that was looked at last.
-local function turn_giver()
+function offered.turn_giver()
   local giver = { of = {}, holders = {}, taken = {} }
   local limit = number_of('group_limit', 1)
 
@@ -45,7 +46,7 @@ local function turn_giver()
 end
 
 -- Parks items: three lists that run beside each other.
-local function park_items(ids, names, records)
+function offered.park_items(ids, names, records)
   local histories = call('HMGET', attempts, unpack(ids))
   local places, fields = {}, {}
   for i, id in ipairs(ids) do

@@ -1,5 +1,6 @@
 -- needs: meta items queued attempts groups turns parked
 -- uses: _place _turns
+-- cold
 -- The other side of groups: an item that has ended or died passes its turn to the next one of its group that is parked,
 -- which goes to the head of the queue: everything behind it there was enqueued later.
 
@@ -89,7 +90,7 @@ local function pass_turns(ids, gone)
 end
 
 -- Takes items that wait for a turn out of `parked`. The records are those from before they ended.
-local function drop_parked(ids, records)
+function offered.drop_parked(ids, records)
   local of, places = call('HMGET', groups, unpack(ids)), {}
   for i, id in ipairs(ids) do
     places[i] = of[i] and parked_member(of[i], records[i], id)

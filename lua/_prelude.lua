@@ -40,9 +40,12 @@ local function typed(key, kind)
   end
 end
 
+local cold -- gives what is seldom needed: _cold.lua
+
 -- meta is read once, at the door, and written once, at the end: a command costs a script as much as ten items do.
 local known = '' -- the queue's epoch, '' where there is no such queue yet
 local field = {} -- what meta has, by name
+local extras = false -- whether this queue has groups, batches, limits or listeners, or once had
 local changes = {} -- name, value, name, value ... as HSET takes them
 local place_in_changes = {} -- where a name stands in there
 
@@ -74,7 +77,8 @@ local function enter(names, reading)
   for i = 1, #names do
     field[names[i]] = found[i + 4] or nil
   end
-  if found[4] then
+  extras = found[4] and true
+  if extras then
     for i, value in ipairs(call('HMGET', meta, unpack(EXTRAS))) do
       field[EXTRAS[i]] = value or nil
     end

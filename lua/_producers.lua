@@ -1,6 +1,7 @@
 -- needs: producers room
+-- cold
 -- Those who wait for room: in `producers` by the end of their wait. As with workers, each token lets one try again.
-local function may_tell_producers()
+function offered.may_tell_producers()
   if field.producers_until_ms then
     permitted('ZPOPMAX', producers)
     permitted('RPUSH', room)
@@ -9,7 +10,7 @@ local function may_tell_producers()
   end
 end
 
-local function tell_producers(places, now)
+function offered.tell_producers(places, now)
   if places < 1 or number_of('producers_until_ms') * 1000 < now then
     return
   end

@@ -1,5 +1,6 @@
 -- needs: meta items queued claims leases attempts errors orphaned dead
 -- uses: _lease _place _after
+-- cold
 -- Takes items back whose lease has ended. The queue's policy says where to; deliveries that never came back count
 -- with failures against max_deliveries, so that an item that kills its worker ends among the dead.
 
@@ -16,7 +17,7 @@ local function may_recover()
   typed(errors, 'hash')
   typed(orphaned, 'zset')
   typed(dead, 'zset')
-  may_go_on()
+  offered.may_go_on()
 end
 
 -- Finds a place for `ids`, which stand in an expired claim until all places of the call are made. Those that go back to
@@ -63,14 +64,10 @@ local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_r
   end
 end
 
--- Recovers up to `bound` items. Returns how many went where, and how many workers have something to do by the dead.
-local function recover_expired(bound, now)
+-- Takes up to `bound` items back of claims that have ended. Returns how many went where, and how many workers have
+-- something to do by the dead.
+function offered.recover_claims(expired, bound, now)
   local moved = { requeued = 0, orphaned = 0, dead = 0, unreadable = 0, wakes = 0 }
-  local now_score = whole(math.floor(now / 1000))
-  local expired = call('ZRANGE', leases, '-inf', now_score, 'BYSCORE', 'LIMIT', '0', whole(bound))
-  if #expired == 0 then
-    return moved
-  end
   may_recover()
   local expiry = field.expiry or DEFAULT_EXPIRY
   local max_deliveries = number_of('max_deliveries', DEFAULT_MAX_DELIVERIES)
@@ -94,7 +91,7 @@ local function recover_expired(bound, now)
   end
   add('waiting_bytes', weight(back_records))
   if #died > 0 then
-    moved.wakes = go_on_after(died, 'dead', now)
+    moved.wakes = offered.go_on_after(died, 'dead', now)
   end
   save()
   return moved

@@ -1,5 +1,6 @@
 -- needs: queued scheduled parked
 -- uses: _stamp
+-- cold
 -- The bounds of a queue: how many items may wait, and how many bytes.
 
 -- Items that wait, and the bytes of their records.
@@ -20,7 +21,7 @@ local function bytes_of(bodies)
 end
 
 -- Whether so many more items with so many bytes fit. Asks for max_length, waiting_bytes and cancelled_places.
-local function fits(count, bytes)
+function offered.fits(count, bytes)
   local max_length, max_bytes = number_of('max_length'), number_of('max_bytes')
   local length, load = load_of_queue()
   return not (max_length > 0 and length + count > max_length or max_bytes > 0 and load + bytes > max_bytes),
@@ -28,9 +29,9 @@ local function fits(count, bytes)
 end
 
 -- What QUEUE_FULL says where items with these bodies do not fit, nil where they do.
-local function beyond_limits(bodies)
+function offered.beyond_limits(bodies)
   if number_of('max_length') > 0 or number_of('max_bytes') > 0 then
-    local good, detail = fits(#bodies, bytes_of(bodies))
+    local good, detail = offered.fits(#bodies, bytes_of(bodies))
     return not good and detail or nil
   end
   return nil

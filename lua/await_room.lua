@@ -21,7 +21,7 @@ local LATE_MS = 1000
 
 enter({ 'max_length', 'waiting_bytes', 'cancelled_places', 'paused_enqueue' })
 local now_score = math.floor(clock() / 1000)
-if fits(tonumber(wants), tonumber(weighs)) then
+if cold().fits(tonumber(wants), tonumber(weighs)) then
   return { 'ok', known, 1 }
 end
 permitted('HSET', meta)

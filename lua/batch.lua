@@ -7,7 +7,7 @@
 -- last two are -1 where the batch is through, or was never begun and no item is given.
 -- Errors: QUEUE_FULL length limit bytes limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT,
 --   WRONG_TYPE, NO_RIGHT.
--- uses: _alarm _room _batch
+-- uses: _wake _alarm _room _enqueue _batch
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -44,7 +44,7 @@ if n > 0 then
 end
 bodies, dues, names = unpack(lists)
 n = #ids
-local _, was_sealed, total, awaited = read_batch(call('HGET', batches, batch_id) or '')
+local _, was_sealed, total, awaited = cold().read_batch(call('HGET', batches, batch_id) or '')
 local is_known = call('HEXISTS', batches, batch_id) == 1
 if n == 0 and not is_known and sealed_now ~= '1' then
   return { 'ok', known, there, -1, -1 }
@@ -53,15 +53,15 @@ if n > 0 then
   if field.paused_enqueue then
     refuse('PAUSED', 'enqueue')
   end
-  local full = beyond_limits(bodies)
+  local full = cold().beyond_limits(bodies)
   if full then
     refuse('QUEUE_FULL', full)
   end
 end
 field.batched = '1'
-may_settle_members()
+cold().may_settle_members()
 permitted('HSET', members)
-may_sound_alarm()
+cold().may_sound_alarm()
 look_for_idle()
 if known == '' then
   create(now)
@@ -71,8 +71,8 @@ total, awaited = total + n, awaited + n
 local seal = sealed_now == '1' or was_sealed
 local places, later, wakes = {}, {}, 0
 if n > 0 or not is_known or seal ~= was_sealed then
-  local following = pack_then(then_id, then_due, then_group, then_body)
-  call('HSET', batches, batch_id, write_batch(follow_when, seal, total, awaited), 't' .. batch_id, following)
+  local following = cold().pack_then(then_id, then_due, then_group, then_body)
+  call('HSET', batches, batch_id, cold().write_batch(follow_when, seal, total, awaited), 't' .. batch_id, following)
 end
 if n > 0 then
   local fields = {}
@@ -84,9 +84,9 @@ if n > 0 then
   add_items(ids, bodies, places, later, grouped(ids, names), now)
 end
 if seal and awaited <= 0 then
-  wakes = follow_batch(batch_id, now)
+  wakes = cold().follow_batch(batch_id, now)
   total, awaited = -1, -1
 end
 save()
-wake_for(#places + wakes, later, now)
+cold().wake_for(#places + wakes, later, now)
 return { 'ok', known, there, total, awaited }

@@ -5,7 +5,7 @@
 -- not seen for FORGET_MS are forgotten. Repeating it changes nothing more.
 -- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due or a lease ends (-1: nothing will)}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _next _due _recover
+-- uses: _wake _next _due _expired
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left

@@ -4,7 +4,7 @@
 -- Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it removed those that were queued or scheduled.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _end _where _place _after _producers
+-- uses: _wake _end _where _place _after _producers
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local attempts = KEYS[3] -- hash: id -> history
@@ -35,8 +35,8 @@ enter({
 })
 local now = clock()
 may_end_items()
-may_go_on()
-may_tell_producers()
+cold().may_go_on()
+cold().may_tell_producers()
 permitted('ZREM', scheduled)
 typed(scheduled, 'zset')
 local asked = { unpack(ARGV, 3) }
@@ -69,7 +69,7 @@ if #gone > 0 then
   end
   if #in_group > 0 then
     end_items(in_group, 'r', '', now)
-    drop_parked(in_group, group_records)
+    cold().drop_parked(in_group, group_records)
   end
   if #scheduled_ids > 0 then
     end_items(scheduled_ids, 'r', '', now)
@@ -77,10 +77,10 @@ if #gone > 0 then
   end
   add('removed', #gone)
   add('waiting_bytes', -bytes)
-  local wakes = go_on_after(gone, 'removed', now)
+  local wakes = cold().go_on_after(gone, 'removed', now)
   forget(now)
   save()
-  tell_producers(#gone, now)
+  cold().tell_producers(#gone, now)
   wake_workers(wakes, now)
 end
 return { 'ok', known, states }

@@ -7,7 +7,7 @@
 --   more = 1: the search met its bound before it found enough items, ask again at once;
 --   next: ms until something falls due or the limits allow an item (-1: nothing will), only where there are no ids.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _wait _due _recover _claim
+-- uses: _wake _wait _due _expired _claim
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left

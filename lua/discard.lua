@@ -2,7 +2,7 @@
 -- discard: removes orphaned and dead items for good. Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it removed those that were orphaned or dead.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _end _where _after
+-- uses: _wake _end _where _after
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local attempts = KEYS[3] -- hash: id -> history
@@ -30,7 +30,7 @@ enter({
 })
 local now = clock()
 may_end_items()
-may_go_on()
+cold().may_go_on()
 permitted('ZREM', orphaned)
 typed(orphaned, 'zset')
 permitted('ZREM', dead)
@@ -42,7 +42,7 @@ if #ids > 0 then
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
   add('removed', #ids)
-  local wakes = go_on_after(ids, 'removed', now)
+  local wakes = cold().go_on_after(ids, 'removed', now)
   forget(now)
   save()
   wake_workers(wakes, now)

@@ -5,7 +5,7 @@
 -- Returns {'ok', epoch, indexes (from 0) of the items that were there already}.
 -- Errors: QUEUE_FULL length limit bytes limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT,
 --   WRONG_TYPE, NO_RIGHT.
--- uses: _alarm _enqueue _room
+-- uses: _wake _alarm _enqueue _room
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -47,13 +47,13 @@ bodies, dues, names = unpack(lists)
 local places, later = split_due(ids, dues)
 local named = step > 3 and grouped(ids, names) or {}
 
-local full = beyond_limits(bodies)
+local full = (extras or field.max_length) and cold().beyond_limits(bodies)
 if full then
   refuse('QUEUE_FULL', full)
 end
 may_add_items(#later > 0, #named > 0)
 if #later > 0 then
-  may_sound_alarm()
+  cold().may_sound_alarm()
 end
 look_for_idle()
 if known == '' then
@@ -61,5 +61,9 @@ if known == '' then
 end
 add_items(ids, bodies, places, later, named, now)
 save()
-wake_for(#places, later, now)
+if #later == 0 then
+  wake_workers(n, now)
+else
+  cold().wake_for(#places, later, now)
+end
 return { 'ok', known, there }

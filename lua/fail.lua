@@ -4,7 +4,7 @@
 -- same receipt it changes nothing more.
 -- Returns {'ok', epoch, outcomes}: for each item 'lost', 'dead', 'removed', 'queued', or the ms at which it is due.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _alarm _place _finish
+-- uses: _wake _alarm _place _finish
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -45,7 +45,9 @@ local now_score = math.floor(now / 1000)
 may_keep_claims()
 may_place_at_head()
 may_end_items()
-may_go_on()
+if extras then
+  cold().may_go_on()
+end
 permitted('RPUSH', queued)
 permitted('ZADD', dead)
 permitted('ZADD', scheduled)
@@ -56,7 +58,7 @@ typed(leases, 'zset')
 typed(errors, 'hash')
 typed(scheduled, 'zset')
 typed(dead, 'zset')
-may_sound_alarm()
+cold().may_sound_alarm()
 look_for_idle()
 
 -- Where an item goes that has failed `failures` times: 'removed', 'dead', 'queued', or the ms at which it is due.
@@ -169,7 +171,10 @@ while from < #ARGV do
     local go = sorted_out(mine, at, from, receipt, outcome)
     add('waiting_bytes', place_failed(go, receipt))
     keep_claim(receipt, left, #mine)
-    wakes = wakes + #go.queued + go_on_after(go.dead, 'dead', now) + go_on_after(go.removed, 'removed', now)
+    wakes = wakes + #go.queued
+    if extras then
+      wakes = wakes + cold().go_on_after(go.dead, 'dead', now) + cold().go_on_after(go.removed, 'removed', now)
+    end
     wakes = wakes + (field.max_in_progress and #go.later / 2 or 0)
     for _, part in ipairs(go.later) do
       later[#later + 1] = part
@@ -185,5 +190,5 @@ if field.removed then
   forget(now)
 end
 save()
-wake_for(wakes, later, now)
+cold().wake_for(wakes, later, now)
 return { 'ok', known, outcomes }

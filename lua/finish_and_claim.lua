@@ -4,7 +4,7 @@
 -- Returns {'ok', epoch, indexes (from 0) of items not held any more, ids, records, histories, groups, checkpoints,
 -- more}, as finish and claim do.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _due _finish _recover _claim
+-- uses: _wake _due _finish _expired _claim
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left

@@ -38,7 +38,7 @@ enter({
 local now = clock()
 may_end_items()
 may_keep_claims()
-may_go_on()
+cold().may_go_on()
 typed(leases, 'zset')
 look_for_idle()
 
@@ -50,7 +50,7 @@ for i = then_from, #ARGV, 4 do
 end
 if #ids > 0 then
   may_add_items(true, true)
-  may_sound_alarm()
+  cold().may_sound_alarm()
   typed(scheduled, 'zset')
 end
 
@@ -90,9 +90,9 @@ for i = 4, then_from - 1, 3 do
   end
 end
 if #ended > 0 then
-  wakes = wakes + go_on_after(ended, 'finished', now)
+  wakes = wakes + cold().go_on_after(ended, 'finished', now)
   forget(now)
 end
 save()
-wake_for(wakes, later, now)
+cold().wake_for(wakes, later, now)
 return { 'ok', known, lost }

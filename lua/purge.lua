@@ -3,7 +3,7 @@
 -- Repeating it removes the next ones.
 -- Returns {'ok', epoch, how many it removed, 1 where there may be more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _end _place _after _producers
+-- uses: _wake _end _place _turns _after _producers
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -36,8 +36,8 @@ enter({
 local zsets = { scheduled = scheduled, orphaned = orphaned, dead = dead }
 local bound = tonumber(limit)
 may_end_items()
-may_go_on()
-may_tell_producers()
+cold().may_go_on()
+cold().may_tell_producers()
 permitted('LTRIM', queued)
 typed(queued, 'list')
 local now = clock()
@@ -64,7 +64,7 @@ local function purge_items(ids, bytes, drop_places)
   end
   drop_places()
   if #ids > 0 then
-    wake_workers(go_on_after(ids, 'removed', now), now)
+    wake_workers(cold().go_on_after(ids, 'removed', now), now)
   end
   return #ids
 end
@@ -135,7 +135,7 @@ else
     removed, more = purge_zset(zsets[state])
   end
   add('removed', removed)
-  tell_producers(removed, now)
+  cold().tell_producers(removed, now)
 end
 save()
 return { 'ok', known, removed, more }

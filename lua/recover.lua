@@ -3,7 +3,7 @@
 -- does the same for up to 100 items; this is for sweeping and for operators. Repeating it takes the next ones.
 -- Returns {'ok', epoch, requeued, orphaned, dead, unreadable, queued because due, leases that have ended still}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _due _recover
+-- uses: _wake _due _expired
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left

@@ -4,7 +4,7 @@
 -- Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it moved those that were orphaned or dead.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _end _where _requeue _after
+-- uses: _wake _end _where _requeue _after
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -34,7 +34,7 @@ enter({
 local now = clock()
 may_queue_again()
 may_end_items()
-may_go_on()
+cold().may_go_on()
 permitted('ZADD', dead)
 typed(dead, 'zset')
 look_for_idle()
@@ -51,7 +51,7 @@ elseif decision == 'finish' then
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
   add('finished', #ids)
-  wakes = go_on_after(ids, 'finished', now)
+  wakes = cold().go_on_after(ids, 'finished', now)
   forget(now)
 else
   local buried = {}
@@ -60,7 +60,7 @@ else
   end
   call('ZADD', dead, unpack(buried))
   call('ZREM', orphaned, unpack(ids))
-  wakes = go_on_after(ids, 'dead', now)
+  wakes = cold().go_on_after(ids, 'dead', now)
 end
 save()
 wake_workers(wakes, now)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -168,8 +171,9 @@ class Driver:
         """Waits for a token. Carries no item, so that nothing is lost with it."""
         keys = effect.keys or (self.session.keys["wake"],)
         seconds = min(effect.seconds, self._connector.longest_block)
+        request = _replies.pack(("BLPOP", *keys, f"{seconds:.3f}"))
         try:
-            reply = self._exchange(_replies.pack(("BLPOP", *keys, f"{seconds:.3f}")), effect.breakable)
+            reply = (self._exactly if effect.exact else self._exchange)(request, effect)
             return reply[0] if reply else None
         except Retry:
             time.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
@@ -177,6 +181,23 @@ class Driver:
             log.info("waiting on queue %s: %s", self.session.queue, error)
             time.sleep(_policy.pause_before(1))
         return None
+
+    def _exactly(self, packed: bytes, effect: Block) -> Any:
+        """As `_exchange`, and gives the connection up when the time has passed."""
+        connection = self._take()
+        if effect.breakable:
+            effect.breakable(partial(_shut, connection))
+        try:
+            connection.send_packed_command((packed,), check_health=False)
+            if not connection.can_read(timeout=effect.seconds):
+                connection.disconnect()
+                return None
+            reply = connection.read_response(disable_decoding=True)
+        except (RedisError, OSError, ValueError) as error:
+            connection.disconnect()
+            raise _replies.from_loss(error, connection) from error
+        self._idle.append(connection)
+        return reply
 
     def _listen(self, effect: Listen) -> Any:
         """Asks, and asks again at each message. A listener that breaks off is made up for by asking."""
@@ -217,10 +238,10 @@ class Driver:
             return False
         return True
 
-    def _exchange(self, packed: bytes, breakable: Callable[[Callable[[], object]], object] | None = None) -> Any:
+    def _exchange(self, packed: bytes, block: Block | None = None) -> Any:
         connection = self._take()
-        if breakable:
-            breakable(connection.disconnect)
+        if block and block.breakable:
+            block.breakable(partial(_shut, connection))
         try:
             reply = self._answer(connection, packed)
         except RedisError as error:
@@ -272,3 +293,9 @@ class Driver:
             log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
         else:
             _policy.check_server(_policy.server_facts(info.decode()))
+
+
+def _shut(connection: Any) -> None:
+    """Ends a connection that another thread reads from. Closing its descriptor under that thread could hit a new one."""
+    with contextlib.suppress(OSError, AttributeError):  # it is closed already
+        connection._sock.shutdown(socket.SHUT_RDWR)

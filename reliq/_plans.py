@@ -39,11 +39,13 @@ class Block:
     Attributes:
         keys: wake-up keys to wait on, where they are not the one of this session's queue: the first that has a token.
         breakable: is called with a function that breaks the wait off from another thread. (A task is cancelled.)
+        exact: end on time: the server's own clock for this has steps of 0.1 s. Costs a connection where it ends so.
     """
 
     seconds: float
     keys: tuple[bytes, ...] = ()
     breakable: Callable[[Callable[[], object]], object] | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 A script file is: the shebang, a header comment, one line per key and argument that binds it to a name, the body.
 The header names shared parts in `-- uses:`, and a part those that it leans on. Composed, the prelude and the parts,
-each behind what it uses, stand between bindings and body, so that what they need is in scope. Line numbers in server
-errors are mapped back by `Script.locate`.
+each behind what it uses, stand between bindings and body, so that what they need is in scope. Parts that say `-- cold`,
+and those that only they use, come last, inside of `_cold.lua`. Line numbers in server errors are mapped back by
+`Script.locate`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _BINDING = re.compile(r"^local (\w+) = (KEYS|ARGV)\[(\d+)\] -- \S")
 _TAIL = re.compile(r"^-- ARGV\[(\d+)\.\.\.\]: \S")
 _USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
 _USER_LINE = re.compile(r"user_script:(\d+)")
+_COLD = "-- cold"
+_COLD_PLACE = "-- <cold parts>"
 _CALLED_KEY = re.compile(r"call\('\w+', (\w+)")
 
 
@@ -72,15 +75,12 @@ def load(name: str) -> Script:
     """
     lines = _read(f"{name}.lua")
     bindings, keys, args, open_ended = _signature(name, lines)
-    text = lines[:bindings]
     origins = [(f"{name}.lua", i + 1) for i in range(bindings)]
-    for part in ("_prelude", *_parts(lines)):
-        part_lines = _read(f"{part}.lua")
-        text += part_lines
-        origins += [(f"{part}.lua", i + 1) for i in range(len(part_lines))]
-    text += lines[bindings:]
+    warm, cold = _parts(lines)
+    origins += [place for part in ("_prelude", *warm) for place in _places(part)]
+    origins += _wrapped(cold)
     origins += [(f"{name}.lua", i + 1) for i in range(bindings, len(lines))]
-    source = "\n".join(text) + "\n"
+    source = "".join(f"{_file(file)[number - 1]}\n" for file, number in origins)
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha, keys, args, open_ended, tuple(origins))
 
@@ -99,14 +99,36 @@ def _read(name: str) -> list[str]:
     return list(_file(name))
 
 
-def _parts(lines: list[str]) -> list[str]:
-    """The parts that a file uses, and those that they use, each behind what it leans on."""
-    match = _USES.search("\n".join(lines))
+def _parts(lines: list[str]) -> tuple[list[str], list[str]]:
+    """The parts that a file uses, and those that they use, each behind what it leans on: warm ones and cold ones."""
+    warm = _reached(lines, through_cold=False)
+    return warm, [part for part in _reached(lines, through_cold=True) if part not in warm]
+
+
+def _reached(lines: list[str], *, through_cold: bool) -> list[str]:
     found: dict[str, None] = {}
-    for part in match[1].split() if match else []:
-        for name in (*_parts(_read(f"{part}.lua")), part):
-            found[name] = None
+    for part in _used(lines):
+        own = _read(f"{part}.lua")
+        if through_cold or _COLD not in own:
+            found.update(dict.fromkeys([*_reached(own, through_cold=through_cold), part]))
     return list(found)
+
+
+def _used(lines: list[str]) -> list[str]:
+    match = _USES.search("\n".join(lines))
+    return match[1].split() if match else []
+
+
+def _places(part: str) -> list[tuple[str, int]]:
+    return [(f"{part}.lua", i + 1) for i in range(len(_file(f"{part}.lua")))]
+
+
+def _wrapped(parts: list[str]) -> list[tuple[str, int]]:
+    """The lines of cold parts, within those of `_cold.lua`; none where there is no such part."""
+    around = _places("_cold")
+    middle = next(i for i, line in enumerate(_file("_cold.lua")) if line.strip() == _COLD_PLACE)
+    inside = [place for part in parts for place in _places(part)]
+    return [*around[:middle], *inside, *around[middle + 1 :]] if parts else []
 
 
 def _signature(name: str, lines: list[str]) -> tuple[int, tuple[str, ...], tuple[str, ...], bool]:

@@ -19,12 +19,13 @@ ORDER = """
     _session _reading _commands _policy _plans _gathering _consume_rules _consuming _arguments
     _lifeline _server_files _server embedded
     connect _replies _driver _driver_async
-    _holding _holding_async _operating _operating_async
     _coalesce _coalesce_async
+    _holding _holding_async _operating _operating_async
+    _watched _renewals_thread
     consume consume_async
     queue queue_async
-    health _watched _renewals_thread _renewer _renewals_process _renewals
-    _supervised _supervisor
+    health _wire _watched _renewals_thread _renewer _renewals_process _renewals
+    _supervised _child _supervisor
     worker worker_async
     __init__ testing demo cli
     __main__

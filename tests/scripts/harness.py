@@ -108,7 +108,7 @@ class Scripts:
     def counts(self) -> dict[str, int]:
         """Figures of `inspect`, checked for conservation."""
         flat = self.call("inspect")[0]
-        counts = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        counts = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         states = ("queued", "scheduled", "in_progress", "orphaned", "dead", "finished", "removed")
         assert counts["enqueued"] == sum(counts[state] for state in states), counts
         return counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scripts.harness import START_MS, Scripts, receipt, stamp_of, uid
 
-IDS, RECORDS, HISTORIES, MORE, NEXT = range(5)
+IDS, RECORDS, HISTORIES, GROUPS, CHECKPOINTS, MORE, NEXT = range(7)
 SKIP = 1000  # cancelled places that one claim passes over
 PAGE = 100
 
@@ -24,7 +24,7 @@ def test_oldest_items_under_one_lease(scripts: Scripts) -> None:
     reply = scripts.claim_reply(receipt(), 3, lease_ms=7000)
     assert reply[IDS] == [uid(0), uid(1), uid(2)]
     assert reply[RECORDS] == [scripts.hash("items")[uid(n)] for n in range(3)]
-    assert reply[HISTORIES:] == [[], 0, -1]
+    assert reply[HISTORIES:] == [[], [], [], 0, -1]
     assert scripts.queued() == [uid(3), uid(4)]
     assert scripts.held() == {receipt(): [uid(0), uid(1), uid(2)]}
     assert scripts.scores("leases") == {receipt(): START_MS + 7000}
@@ -145,7 +145,7 @@ def test_claim_of_nothing_but_broken_records(scripts: Scripts) -> None:
     scripts.enqueue(uid(1), uid(2))
     damage(scripts, uid(1), None)
     damage(scripts, uid(2), b"x")
-    assert scripts.claim_reply() == [[], [], [], 0, -1]
+    assert scripts.claim_reply() == [[], [], [], [], [], 0, -1]
     assert scripts.held() == {}
     assert scripts.counts()["dead"] == 2
 
@@ -154,7 +154,7 @@ def test_nothing_there(scripts: Scripts) -> None:
     """An empty queue gives an empty reply and keeps no trace of the claim."""
     scripts.enqueue(uid(1))
     scripts.claim()
-    assert scripts.claim_reply(receipt(2)) == [[], [], [], 0, -1]
+    assert scripts.claim_reply(receipt(2)) == [[], [], [], [], [], 0, -1]
     assert list(scripts.held()) == [receipt()]
 
 

@@ -10,17 +10,33 @@ from scripts.harness import START_MS, Scripts, receipt, uid
 
 from reliq import _scripts
 
-READERS = ("get", "inspect", "oldest", "scan")
+READERS = ("get", "inspect", "oldest", "scan", "workers")
 WRITERS = tuple(verb for verb in _scripts.names() if verb not in READERS)
 # A call of each verb that would do something to the queue of `prepared`.
 CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | int]]] = {
+    "await_room": ((), {"producer": "p", "wait_ms": 100, "wants": 9, "weighs": 99}),
+    "batch": (
+        (uid(9), b"\x01", "", ""),
+        {
+            "batch_id": "b",
+            "follow_when": "finished",
+            "sealed_now": 1,
+            "then_id": uid(10),
+            "then_due": "",
+            "then_group": "",
+            "then_body": b"\x01",
+        },
+    ),
+    "beat": ((), {"worker": "w", "facts": b"\x80", "sweep_ms": 1000}),
     "cancel": ((uid(3),), {}),
+    "checkpoint": ((), {"held_by": receipt(), "item_id": uid(1), "lease_ms": 9000, "progress": b"\xc0"}),
     "claim": ((), {"claim_id": receipt(2), "count": 1, "lease_ms": 1000, "worker": "w", "wait_ms": 100}),
     "configure": (("max_length", 9), {}),
     "discard": ((uid(2),), {}),
     "enqueue": ((uid(9), b"\x01"), {"stride": 2}),
     "fail": ((receipt(), 1, uid(1), "", "0.5", "broken"), {}),
     "finish": ((receipt(), 1, uid(1)), {}),
+    "finish_with": ((receipt(), uid(1), b"\x02", uid(9), b"\x01", "", ""), {"ending": 1}),
     "finish_and_claim": ((receipt(), 1, uid(1)), {"claim_id": receipt(2), "count": 1, "lease_ms": 1000}),
     "get": ((uid(1),), {}),
     "inspect": ((), {}),
@@ -35,6 +51,8 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
     "resolve": ((uid(2),), {"decision": "finish"}),
     "resume": ((), {}),
     "scan": ((), {"state": "queued", "cursor": "", "limit": 10}),
+    "watch": ((), {"item_id": uid(1), "wait_ms": 100}),
+    "workers": ((), {}),
 }
 
 

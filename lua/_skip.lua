@@ -1,0 +1,55 @@
+-- needs: attempts dead errors
+-- uses: _end _park _after
+-- cold
+-- What a claim passes over at the head of the queue: cancelled places, unreadable items, and those that are to wait for
+-- the turn of their group.
+
+-- Asks, before the first write, for everything that `settle_skipped` may do.
+function offered.may_settle_skipped(seen)
+  if #seen.cancelled > 0 then
+    may_end_items()
+  end
+  if #seen.broken > 0 then
+    permitted('ZADD', dead)
+    typed(dead, 'zset')
+    typed(errors, 'hash')
+    offered.may_go_on()
+  end
+  if seen.giver then
+    offered.may_park()
+  end
+end
+
+-- Items whose record is missing or cut off are not dropped in silence: they go to the dead, where people look.
+local function bury_broken(ids, now)
+  local buried, reasons = {}, {}
+  for i, id in ipairs(ids) do
+    buried[i * 2 - 1], buried[i * 2] = whole(math.floor(now / 1000)), id
+    reasons[i * 2 - 1], reasons[i * 2] = id, 'its record is missing or unreadable'
+  end
+  call('ZADD', dead, unpack(buried))
+  call('HSET', errors, unpack(reasons))
+end
+
+-- A cancelled item is forgotten no sooner than its place is gone, so that its id is never in the queue twice.
+local function drop_cancelled(ids, now)
+  end_items(ids, 'r', '', now)
+  add('cancelled_places', -#ids)
+  forget(now)
+end
+
+-- Puts what was passed over where it belongs.
+function offered.settle_skipped(seen, now)
+  if #seen.cancelled > 0 then
+    drop_cancelled(seen.cancelled, now)
+  end
+  if #seen.parked.ids > 0 then
+    offered.park_items(seen.parked.ids, seen.parked.names, seen.parked.records)
+  end
+  if #seen.broken > 0 then
+    bury_broken(seen.broken, now)
+  end
+  if seen.giver then
+    keep_holders(seen.giver.taken)
+  end
+end
