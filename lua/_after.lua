@@ -15,6 +15,9 @@ end
 
 -- `outcome`: 'finished', 'removed' or 'dead'. Returns how many workers have something to do by it.
 function offered.go_on_after(ids, outcome, now)
+  if #ids == 0 then
+    return 0
+  end
   local wakes = field.max_in_progress and #ids or 0 -- each makes room for another one
   if field.grouped then
     wakes = wakes + pass_turns(ids, outcome ~= 'dead')

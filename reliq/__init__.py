@@ -5,6 +5,9 @@ from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
 from reliq._codec import Codec as Codec
+from reliq._consuming import ConsumeReport as ConsumeReport
+from reliq.consume import Consumption as Consumption
+from reliq.consume_async import AsyncConsumption as AsyncConsumption
 from reliq.errors import AccessDenied as AccessDenied
 from reliq.errors import CodecError as CodecError
 from reliq.errors import CorruptState as CorruptState

@@ -13,7 +13,7 @@ from reliq._gathering import PATIENCE, Entry, Gathering, Verb
 V = TypeVar("V")
 R = TypeVar("R")
 
-AT_ONCE = 8  # calls on their way before callers gather: to so few threads a connection each is faster than to wait
+AT_ONCE = 4  # calls on their way before callers gather: to so few threads a connection each is faster than to wait
 
 
 class _Batch(Gathering[Entry[Any, Any]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from reliq import _commands, _ids, _policy
@@ -168,6 +169,9 @@ def settle(verb: Verb[V, R], entries: Sequence[Entry[V, R]]) -> Plan[None]:
             reply = yield verb.command(values)
         except QueueFull as error:
             parts.extendleft(reversed(_apart(verb, part, error)))
+        except Unavailable as error:  # the time of all is up: those after this part are not tried for as long again
+            _refuse(verb, chain(part, *parts), error)
+            parts.clear()
         except ReliqError as error:
             _refuse(verb, part, error)
         else:

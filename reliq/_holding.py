@@ -8,6 +8,7 @@ from typing import Any
 
 from reliq import _arguments, _commands, _plans, _policy
 from reliq._arguments import DEFAULT_LEASE, NOTHING, Items
+from reliq._coalesce import Coalescer
 from reliq._driver import Driver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
@@ -21,6 +22,7 @@ class Holding:
     name: str
     _session: Session
     _driver: Driver
+    _finishes: Coalescer[Item, list[str]]
 
     def claim(self, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0) -> Claimed:
         """Takes the oldest items under a lease. End each with exactly one of `finish`, `release` and `fail`.
@@ -78,7 +80,9 @@ class Holding:
             PayloadError: result or payload can't be stored; nothing was sent.
         """
         held = _arguments.listed(items)
-        if result is NOTHING and not then:
+        if result is NOTHING and not then and len(held) == 1:
+            lost = self._finishes.call(held[0])
+        elif result is NOTHING and not then:
             lost = self._driver.run(_plans.in_batches(_commands.finish, held))
         else:
             ending = [(_arguments.only(held), _arguments.packed_result(result))]

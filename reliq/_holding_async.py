@@ -8,6 +8,7 @@ from typing import Any
 
 from reliq import _arguments, _commands, _plans, _policy
 from reliq._arguments import DEFAULT_LEASE, NOTHING, Items
+from reliq._coalesce_async import AsyncCoalescer
 from reliq._driver_async import AsyncDriver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
@@ -21,6 +22,7 @@ class AsyncHolding:
     name: str
     _session: Session
     _driver: AsyncDriver
+    _finishes: AsyncCoalescer[Item, list[str]]
 
     async def claim(self, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0) -> Claimed:
         """Asyncio twin of `Queue.claim`."""
@@ -39,7 +41,9 @@ class AsyncHolding:
     async def finish(self, items: Items, *, result: Any = NOTHING, then: New | Sequence[New] = ()) -> None:
         """Asyncio twin of `Queue.finish`."""
         held = _arguments.listed(items)
-        if result is NOTHING and not then:
+        if result is NOTHING and not then and len(held) == 1:
+            lost = await self._finishes.call(held[0])
+        elif result is NOTHING and not then:
             lost = await self._driver.run(_plans.in_batches(_commands.finish, held))
         else:
             ending = [(_arguments.only(held), _arguments.packed_result(result))]

@@ -115,7 +115,7 @@ class Ledger:
     def room(self, rate: float) -> int:
         """Items to claim now: none while half of what may be held is there and every handler has an item.
 
-        No more than half of it at once, so that handlers have the one half while the other is on its way.
+        By pace no more than half of it at once: handlers have the one half while the other is on its way.
         """
         capacity, busy = self.capacity(rate), self.under_way
         low = self._low(capacity)
@@ -123,7 +123,7 @@ class Ledger:
             return 0
         if self.max_items is not None:
             capacity = min(capacity, self.max_items - self.count_settled() - self.handled)
-        return max(0, min(capacity - busy, low + 1))
+        return max(0, capacity - busy if self.prefetch is not None else min(capacity - busy, low + 1))
 
     def enough(self, rate: float) -> int:
         """Items to be handled from now on before a round trip is worth it: where none is at hand, one."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from reliq import connect
 from reliq._renewals_thread import PER_LEASE, ThreadRenewals, driver_for, sync_connector
-from reliq._renewer import Wire
 from reliq._watched import OnLost, Watched, leases_of, log
+from reliq._wire import Wire
 from reliq.errors import InvalidArgument, ReliqError
 from reliq.item import Item
 from reliq.queue import Queue

@@ -15,8 +15,6 @@ from reliq._watched import Lease, OnLost, Watched, leases_of, log
 from reliq.connect import Connector
 from reliq.errors import InvalidArgument, ReliqError, StaleEpoch, StateLost
 from reliq.item import Item
-from reliq.queue import Queue
-from reliq.queue_async import AsyncQueue
 
 PER_LEASE = 3  # renewals in the length of a lease: two may fail before it ends
 LONGEST_CALL = 2.0  # seconds that one round of renewing goes on trying, so that `stop` need not wait for long
@@ -121,9 +119,9 @@ def driver_for(connector: Connector[Any], session: Session, lease: float) -> Dri
     return Driver(cast("Connector[Any]", _Impatient(connector, patience)), session, min(LONGEST_CALL, patience))
 
 
-def sync_connector(queue: Queue | AsyncQueue) -> Connector[Any]:
-    """A connector for the sync driver to where a queue's own one goes."""
-    if isinstance(queue, Queue):
+def sync_connector(queue: Any) -> Connector[Any]:
+    """A connector for the sync driver to where the own one of a `Queue` or an `AsyncQueue` goes."""
+    if isinstance(queue._driver, Driver):  # these classes can't be asked for here: they consume, and so renew
         return queue._driver._connector
     url = queue._driver._connector._url
     if not url:

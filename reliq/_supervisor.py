@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import multiprocessing
 import pickle
 import signal
 import threading
@@ -15,20 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Protocol
 
-from reliq import _policy, _supervised
+from reliq import _policy
+from reliq._child import Child
 from reliq._ledger import WorkerReport
-from reliq.errors import InvalidArgument, ReliqError
+from reliq.errors import InvalidArgument
 from reliq.health import Facts
 
 log = logging.getLogger("reliq.worker")
 
-YOUNG = 30.0  # seconds; a child that does not live as long makes the next start wait longer
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds before a child is started again
 GRACE = 5.0  # seconds beyond shutdown_timeout that children get to say what they leave behind
 TURN = 0.2  # seconds: how long a stop may go unnoticed
 
@@ -39,84 +36,6 @@ class Supervised(Protocol):
     options: Any  # _worker_options.Options
     extras: Any  # _worker_options.Extras
     _stopped: bool
-
-
-class Child:
-    """One place for a process: the process that is in it, and what is known of those that were."""
-
-    def __init__(self, pickled: bytes) -> None:
-        self._pickled = pickled
-        self.process: SpawnProcess | None = None
-        self.facts: dict[str, Any] = {}
-        self.reports: list[WorkerReport] = []
-        self.error: ReliqError | None = None
-        self.problem = ""  # why it did not come up
-        self.up = self.done = False
-        self.start_at = self._began = 0.0
-        self._young = 0
-        self._pipe: Connection | None = None
-
-    @property
-    def pipes(self) -> list[Connection]:
-        return [self._pipe] if self._pipe else []
-
-    def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_supervised.main, args=(self._pickled, theirs), name="reliq-worker")
-        self.up, self.facts, self._began = False, {}, time.monotonic()
-        self.process.start()
-        theirs.close()
-
-    def tell_to_stop(self) -> None:
-        if self._pipe:
-            try:
-                self._pipe.send("stop")
-            except OSError:  # it has just died, which is seen next
-                log.debug("worker process %s is gone already", self.pid)
-
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid if self.process else None
-
-    def listen(self) -> None:
-        """Hears what its process has said, and notices its end."""
-        try:
-            while self._pipe and self._pipe.poll():
-                self._heed(*self._pipe.recv())
-        except (EOFError, OSError):
-            self._bury()
-
-    def _heed(self, word: str, *arguments: Any) -> None:
-        if word == "vitals":
-            (self.facts,) = arguments
-        elif word == "log":
-            name, level, text = arguments
-            logging.getLogger(name).log(level, "[%s] %s", self.pid, text)
-        elif word == "up":
-            self.up = True
-        elif word == "ended":
-            report, recycled = arguments
-            self.reports.append(report)
-            self.done = not recycled
-        elif word == "failed":
-            self.error = _thawed(*arguments)
-        elif word == "unusable":
-            (self.problem,) = arguments
-
-    def _bury(self) -> None:
-        process, self.process = self.process, None
-        for pipe in self.pipes:
-            pipe.close()
-        self._pipe = None
-        if not process:
-            return
-        process.join()
-        self.problem = self.problem or f"it ended with {process.exitcode}"
-        lived = time.monotonic() - self._began
-        self._young = self._young + 1 if lived < YOUNG else 0
-        self.start_at = time.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, self._young - 1))
-        process.close()
 
 
 class Supervisor:
@@ -236,10 +155,9 @@ class Supervisor:
             child.tell_to_stop()
         limit = self._worker.options.shutdown_timeout
         deadline = None if limit is None else time.monotonic() + limit + GRACE
-        asked = max(1, self._signals)
         while left := [child for child in self._children if child.process]:
             self._listen()
-            if self._signals > asked or (deadline is not None and time.monotonic() > deadline):
+            if self._signals > 1 or (deadline is not None and time.monotonic() > deadline):
                 self._kill([child for child in left if child.process])
 
     def _kill(self, children: list[Child]) -> None:
@@ -291,11 +209,3 @@ def _pickled(worker: Supervised, max_items: int | None) -> bytes:
             f"this worker can't run in other processes: {error}. Use a handler that is defined at the top of a module "
             "(no lambda, no inner function, no method of an object that can't be pickled), and queues made with a URL"
         ) from error
-
-
-def _thawed(kind: type[ReliqError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ReliqError:
-    """An error of another process. Made without its constructor, whose arguments are not known any more."""
-    error = kind.__new__(kind)
-    error.args = arguments
-    error.__dict__.update(attributes)
-    return error

@@ -26,6 +26,7 @@ from reliq.item import Claimed, Item
 log = logging.getLogger("reliq.worker")
 
 STANDSTILL = 1.0  # seconds without an item handled after which the surplus goes back
+VITAL = 1.0  # seconds after which a loop that somebody watches goes round, whether there is something to do or not
 SHORTEST = 0.01  # seconds of a wait on the server, also where something is due sooner
 
 
@@ -315,13 +316,13 @@ class Turns:
         source.renewals.forget(items)
         try:
             what = items if what is None else what
-            result = yield from self._called(source, lambda queue: getattr(queue, verb)(what))
+            yield from self._called(source, lambda queue: getattr(queue, verb)(what))
         except LeaseLost as error:
             return error.ids
         except Unavailable:
             source.renewals.watch(items)
             return None
-        return result if verb == "finish_each" else ()
+        return ()
 
     def _through(self, items: Sequence[Item], lost: Sequence[str], kind: str) -> None:
         self.ledger.settled(items, frozenset(lost), kind)
@@ -341,9 +342,7 @@ class Turns:
             source.again_at = self.clock() + _policy.pause_before(source.failures)
             raise
         if source.failures:
-            log.warning(
-                "queue %s: the server is back", source.queue.name, extra={"reliq_queue": source.queue.name}
-            )
+            log.warning("queue %s: the server is back", source.queue.name, extra={"reliq_queue": source.queue.name})
         source.failures, source.again_at = 0, 0.0
         return result
 
@@ -439,6 +438,8 @@ class Turns:
             due.append(STANDSTILL - self.pace.standstill(now))
         if self._ends_at is not None:
             due.append(self._ends_at - now)
+        if self.vitals:  # a loop that waits for handlers is no loop that stands still
+            due.append(VITAL)
         return max(0.0, min(due)) if due else None
 
     # The end

@@ -13,6 +13,7 @@ from reliq._arguments import DEFAULT_LEASE
 from reliq._consume_rules import OnError, Rules, rules_of
 from reliq._consuming import LEFT, Claim, ConsumeReport, Consuming, Effect, Handle, Leave, Raised, Rest, Settle
 from reliq._policy import Seconds
+from reliq._renewals_thread import ThreadRenewals, driver_for, sync_connector
 from reliq.answers import Release
 from reliq.errors import LeaseLost
 from reliq.item import Claimed, Item
@@ -28,8 +29,6 @@ class AsyncConsumption:
         self._rules = rules
         self._consuming = Consuming(rules, queue.name)
         self._plan = self._consuming.plan()
-        from reliq._renewals_thread import ThreadRenewals, driver_for, sync_connector  # noqa: PLC0415  it knows Queue
-
         driver = driver_for(sync_connector(queue), queue._session, rules.lease)
         self._renewals = ThreadRenewals(driver, rules.lease, _ignore)
         self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""Whether a worker is well, told to whoever asks: a heartbeat file, /livez and /readyz over HTTP, and systemd.
+"""Whether a worker is well, told to whoever asks: a health file, /livez and /readyz over HTTP, and systemd.
 
 A worker that answers to PING may still have claimed nothing for an hour. So what counts here is what its loop does.
 """
@@ -121,7 +121,7 @@ class Monitor:
 
     Args:
         vitals: who is asked.
-        file: path of a heartbeat file, written once a second; None for none. `check_file` reads it.
+        file: path of a health file, written once a second; None for none. `check_file` reads it.
         http: port of /livez and /readyz, 0 for any that is free; None for none.
         host: the address that it listens on.
 
@@ -140,14 +140,14 @@ class Monitor:
         self._address = None if http is None else (host, _policy.whole(http, "http", low=0, high=65535))
         self._endpoint: Endpoint | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="reliq-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="reliq-health", daemon=True)
 
     def __enter__(self) -> Self:
         if self.file:
             try:
-                write_heartbeat(self.file, self.vitals.facts())
+                write_facts(self.file, self.vitals.facts())
             except OSError as error:
-                raise InvalidArgument(f"the heartbeat file can't be written: {error}") from error
+                raise InvalidArgument(f"the health file can't be written: {error}") from error
         if self._address:
             self._endpoint = Endpoint(self.vitals, *self._address)
             self.port = self._endpoint.port
@@ -171,7 +171,7 @@ class Monitor:
             facts = self.vitals.facts()
             if self.file:
                 with contextlib.suppress(OSError):  # a full disk: the file grows old, which the probe sees
-                    write_heartbeat(self.file, facts)
+                    write_facts(self.file, facts)
             if facts["ready"] and not ready:
                 ready = notify_systemd("READY=1") or True
             if facts["alive"]:
@@ -222,7 +222,7 @@ def _handler_for(facts: Callable[[], Facts]) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def write_heartbeat(path: Path, facts: Facts) -> None:
+def write_facts(path: Path, facts: Facts) -> None:
     """Replaces the file in one step: whoever reads it sees the old facts or the new ones."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(dict(facts)) + "\n", encoding="utf-8")
@@ -230,7 +230,7 @@ def write_heartbeat(path: Path, facts: Facts) -> None:
 
 
 def check_file(path: str | Path, max_age: Seconds = QUIET) -> list[str]:
-    """Looks at a heartbeat file, from any process of the machine.
+    """Looks at a health file, from any process of the machine.
 
     Args:
         path: the file that a `Monitor` writes.
@@ -245,10 +245,10 @@ def check_file(path: str | Path, max_age: Seconds = QUIET) -> list[str]:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
         well = [(facts[name], name) for name in ("alive", "ready")]
     except FileNotFoundError:
-        return [f"no heartbeat file {path}: the worker has not started, or has stopped"]
+        return [f"no health file {path}: the worker has not started, or has stopped"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"the heartbeat file {path} can't be read: {error}"]
-    problems = [f"the last heartbeat was {age:.0f} s ago"] if age > oldest else []
+        return [f"the health file {path} can't be read: {error}"]
+    problems = [f"the health file was written {age:.0f} s ago"] if age > oldest else []
     return problems + [f"the worker is not {name}: {json.dumps(facts)}" for good, name in well if not good]
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from reliq import _arguments, _codec, _commands, _ids, _plans, _policy, connect
+from reliq import _arguments, _codec, _ids, _plans, _policy, connect
 from reliq._arguments import DEFAULT_TIMEOUT
+from reliq._coalesce import Coalescer
 from reliq._codec import Codec
 from reliq._driver import Driver
+from reliq._gathering import Enqueues, Finishes
 from reliq._holding import Holding
 from reliq._keys import check_name
 from reliq._operating import Operating
@@ -65,6 +67,8 @@ class Queue(Holding, Operating):
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.connector(url or os.environ.get("RELIQ_URL"), client)
         self._driver = Driver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        self._enqueues = Coalescer(self._driver, Enqueues())
+        self._finishes = Coalescer(self._driver, Finishes())
         self._session.owner = self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,7 +133,7 @@ class Queue(Holding, Operating):
         self._driver.register()
         if patience:
             return self._driver.run(_plans.enqueue(self._session, [body], patience))[0]
-        return self._driver.call(_commands.enqueue([body]))[0]
+        return self._enqueues.call(body)
 
     def enqueue_many(self, payloads: Iterable[Any], *, batch: int = MAX_BATCH, wait: Seconds = 0.0) -> list[Enqueued]:
         """Adds many items in the order given, in batches of one round trip each.

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from reliq import _arguments, _codec, _commands, _ids, _plans, _policy, connect
+from reliq import _arguments, _codec, _ids, _plans, _policy, connect
 from reliq._arguments import DEFAULT_TIMEOUT
+from reliq._coalesce_async import AsyncCoalescer
 from reliq._codec import Codec
 from reliq._driver_async import AsyncDriver
+from reliq._gathering import Enqueues, Finishes
 from reliq._holding_async import AsyncHolding
 from reliq._keys import check_name
 from reliq._operating_async import AsyncOperating
@@ -46,6 +48,8 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.async_connector(url or os.environ.get("RELIQ_URL"), client)
         self._driver = AsyncDriver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        self._enqueues = AsyncCoalescer(self._driver, Enqueues())
+        self._finishes = AsyncCoalescer(self._driver, Finishes())
         self._session.owner = self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +90,7 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         await self._driver.register()
         if patience:
             return (await self._driver.run(_plans.enqueue(self._session, [body], patience)))[0]
-        return (await self._driver.call(_commands.enqueue([body])))[0]
+        return await self._enqueues.call(body)
 
     async def enqueue_many(
         self, payloads: Iterable[Any], *, batch: int = MAX_BATCH, wait: Seconds = 0.0

@@ -24,7 +24,7 @@ ORDER = """
     _watched _renewals_thread
     consume consume_async
     queue queue_async
-    health _wire _watched _renewals_thread _renewer _renewals_process _renewals
+    health _wire _renewer _renewals_process _renewals
     _supervised _child _supervisor
     worker worker_async
     __init__ testing demo cli

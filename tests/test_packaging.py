@@ -21,14 +21,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 # Lies about in a working tree and must never be shipped.
 RUBBISH = (".env", "lua/.env", "lua/notes.txt", "reliq/.env", "reliq/demo/.env", "reliq/old.py.orig", "lua/claim.lua~")
-SOURCES = ("reliq", "reliq_pytest.py", "lua", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+SOURCES = ("reliq", "lua", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with both distributions, built from a copy of the tree with rubbish in it."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in (*SOURCES, "CONTRIBUTING.md", "constraints.txt", "docker-compose.yml", ".luacheckrc", ".gitignore"):
+    for name in (
+        *SOURCES,
+        "reliq_pytest.py",
+        "CONTRIBUTING.md",
+        "constraints.txt",
+        "docker-compose.yml",
+        ".luacheckrc",
+        ".gitignore",
+    ):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif (ROOT / name).exists():

@@ -34,6 +34,7 @@ class Figures:
         ambiguous: enqueues without an answer: they may have been applied.
         refused: enqueues that certainly were not.
         finished: finishes that were accepted.
+        finish_unknown: items whose finish was asked for and never answered, to nobody.
         ended: discarded, cancelled, or resolved by an operator.
         claims: leases.
         deliveries: items claimed, each time counted.
@@ -50,6 +51,7 @@ class Figures:
     ambiguous: int = 0
     refused: int = 0
     finished: int = 0
+    finish_unknown: int = 0
     ended: int = 0
     claims: int = 0
     deliveries: int = 0

@@ -20,7 +20,9 @@ def lost(t: Timeline) -> Iterator[Violation]:
         if since == NEVER or item_id in t.states or item_id in t.decided or any(since < at for at in t.purged):
             continue
         if not any(
-            call.verb == "finish" and call.applied is not False for d in t.deliveries.get(item_id, ()) for call in d.calls
+            call.verb == "finish" and call.applied is not False
+            for d in t.deliveries.get(item_id, ())
+            for call in d.calls
         ):
             yield Violation("lost", item_id, since, NEVER, "its enqueue was acknowledged, and now it is nowhere")
 

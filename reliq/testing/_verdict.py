@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
 from reliq.testing import _order, _rules
+from reliq.testing._builder import timeline
 from reliq.testing._events import Event
 from reliq.testing._report import Figures, Report, Violation
-from reliq.testing._timeline import TOLERANCE, Call, Delivery, Timeline, timeline
+from reliq.testing._timeline import TOLERANCE, Call, Delivery, Timeline
 
 Rule = Callable[[Timeline], Iterator[Violation]]
 
@@ -89,6 +90,7 @@ def figures(t: Timeline) -> Figures:
         ambiguous=sum("ok" not in found and found != {"refused"} for found in answers),
         refused=sum(found == {"refused"} for found in answers),
         finished=sum(any(c.verb == "finish" and c.applied for c in d.calls) for d in deliveries),
+        finish_unknown=sum(_finish_is_unknown(found) for found in t.deliveries.values()),
         ended=len(t.decided),
         claims=len(t.claims),
         deliveries=len(deliveries),
@@ -102,6 +104,10 @@ def figures(t: Timeline) -> Figures:
         stale_refused=sum(call.answer == "lost" for found in t.deliveries.values() for call in _stale(found)),
         faults=sum(map(len, t.faults.values())),
     )
+
+
+def _finish_is_unknown(deliveries: list[Delivery]) -> bool:
+    return {c.applied for d in deliveries for c in d.calls if c.verb == "finish"} in ({None}, {None, False})
 
 
 def _all_but_last(deliveries: list[Delivery]) -> list[Delivery]:

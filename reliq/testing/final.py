@@ -13,7 +13,8 @@ def final_state(queue: Queue, history: History) -> dict[ItemState, list[str]]:
     """Writes into a history where all items of a queue are, and its counts.
 
     Call it when nobody uses the queue: items that move while it looks may be seen twice or not at all. Finished items
-    are seen as long as the queue remembers them (`finished_age`, `finished_count`).
+    are seen as long as the queue remembers them (`finished_age`, `finished_count`). A cancelled item is seen when its
+    place in the queue is gone; that it was cancelled is known where a `Recording` did it.
 
     Args:
         queue: the queue, or a `Recording` of it.

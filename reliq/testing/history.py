@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,14 @@ class History:
     @contextmanager
     def handling(self, item: Item) -> Iterator[None]:
         """Around what a handler does with an item: when it began, and when it ended unless the process died."""
-        self.write("began", id=item.id, receipt=item.receipt, delivery=item.delivery)
+        about = {"id": item.id, "receipt": item.receipt}
+        self.write("began", **about, delivery=item.delivery, until=item.expires)
         how = "raised"
         try:
             yield
             how = "returned"
         finally:
-            self.write("ended", id=item.id, receipt=item.receipt, how=how)
+            self.write("ended", **about, how=how, until=item.expires)
 
     def process(self, what: str, who: str) -> None:
         """Notes what happened to a process: `killed`, `stopped`, `continued`, `terminated`.
@@ -102,17 +103,22 @@ class History:
     # What `Recording` and `AsyncRecording` write
 
     @contextmanager
-    def enqueueing(self, entries: list[New], before: Iterable[Enqueued] = ()) -> Iterator[list[Enqueued]]:
+    def enqueueing(
+        self, entries: Sequence[New], before: Iterable[Enqueued] = (), later: Iterable[New] = ()
+    ) -> Iterator[list[Enqueued]]:
         """Around an enqueue of items that have their ids; what was enqueued is put into the list that it gives.
 
-        An error out of it names `before` as enqueued as well: what earlier batches of the same call have done.
+        An error out of it names `before` as enqueued as well: what earlier batches of the same call have done. Those of
+        `later` come when something else has happened.
         """
         call, done = self.next_call(), list[Enqueued]()
-        self.write("enqueue", phase="invoke", call=call, **_described(entries))
+        if not entries:
+            yield done
+            return
+        self.write("enqueue", phase="invoke", call=call, **_described(entries, later))
         phase = "info"
         try:
             yield done
-            phase = "ok"
         except ReliqError as error:
             done += error.enqueued
             error.enqueued = (*before, *error.enqueued)
@@ -130,9 +136,11 @@ class History:
         """Around a call that needs receipts. What else is known of the answer is put into the dict that it gives."""
         call, answer = self.next_call(), dict[str, Any]()
         held: dict[str, list[str]] = {}
+        until: dict[str, float] = {}
         for item in items:
             held.setdefault(item.receipt, []).append(item.id)
-        self.write(verb, phase="invoke", call=call, held=held, **more)
+            until[item.receipt] = max(item.expires, until.get(item.receipt, item.expires))
+        self.write(verb, phase="invoke", call=call, held=held, until=until, **more)
         try:
             yield answer
         except LeaseLost as error:
@@ -175,13 +183,14 @@ class History:
 
 
 def dead_of(outcomes: Iterable[Failed] | None) -> list[str]:
-    """The ids whose last attempt it was."""
-    return [outcome.id for outcome in outcomes or () if outcome.state is ItemState.DEAD]
+    """The ids whose last attempt it was: dead, or discarded."""
+    return [outcome.id for outcome in outcomes or () if outcome.state in (ItemState.DEAD, ItemState.REMOVED)]
 
 
-def _described(entries: list[New]) -> dict[str, Any]:
-    groups = [getattr(entry, "group", None) for entry in entries]
+def _described(entries: Sequence[New], at_some_time: Iterable[New]) -> dict[str, Any]:
+    groups = [entry.group for entry in entries]
     later = [str(entry.id) for entry in entries if entry.delay or entry.at is not None]
+    later += [str(entry.id) for entry in at_some_time]
     described: dict[str, Any] = {"ids": [str(entry.id) for entry in entries]}
     return described | ({"groups": groups} if any(groups) else {}) | ({"later": later} if later else {})
 

@@ -18,6 +18,8 @@ from reliq.errors import ServerError
 from reliq.testing.control import Control, Reply, fields
 from reliq.testing.network import Seat
 
+_NO_PID = 2**22 + 1  # beyond the highest that Linux gives out
+
 
 class Node:
     """A process with a configuration file, which it may rewrite, and its data. It ends when this process ends.
@@ -93,6 +95,7 @@ class Node:
                 env=_server_files.environment(),
                 start_new_session=True,  # Ctrl-C is for the tests, which stop it in order
             )
+        self._lifeline.untie()
         self._lifeline.tie(self._process.pid, how=signal.SIGKILL, remove=self.directory)
         deadline = time.monotonic() + timeout
         while not self.answers():
@@ -110,6 +113,7 @@ class Node:
             self._process.wait()
             self._process, self.paused = None, False
             self._lifeline.untie()
+            self._lifeline.tie(_NO_PID, how=signal.SIGKILL, remove=self.directory)  # its data go with us all the same
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ends it in order (SIGTERM); by SIGKILL after `timeout` seconds."""
@@ -141,6 +145,7 @@ class Node:
     def close(self) -> None:
         """Kills it and removes its directory."""
         self.kill()
+        self._lifeline.untie()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def call(self, *words: str | int, timeout: float = 5.0) -> Reply:

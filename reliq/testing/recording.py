@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from reliq import _ids
 from reliq._arguments import Items, listed
+from reliq._driver import Driver
+from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
-from reliq.item import Claimed, Enqueued, Failed, Item, Moved, New
+from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
 from reliq.queue import Queue
 from reliq.testing.history import History, dead_of
+
+T = TypeVar("T")
+
+
+class _Noting(Driver):
+    """A driver that notes what a worker claims past the methods of its queue."""
+
+    def __init__(self, driver: Driver, history: History) -> None:
+        vars(self).update(vars(driver))
+        self._history = history
+
+    def run(self, plan: Plan[T]) -> T:
+        result = super().run(plan)
+        found = result[0] if isinstance(result, tuple) and result else result
+        if isinstance(found, Claimed):
+            self._history.claimed(found)
+        return result
 
 
 class Recording(Queue):
@@ -29,6 +48,8 @@ class Recording(Queue):
     def __init__(self, queue: Queue, history: History) -> None:
         vars(self).update(vars(queue))
         self._recorded, self._history = queue, history
+        self._driver = _Noting(queue._driver, history)
+        self._session.owner = self  # so that an item's checkpoint comes here
 
     def enqueue(self, payload: Any, *, id: str | None = None, **options: Any) -> Enqueued:
         """Records `Queue.enqueue`."""
@@ -46,6 +67,14 @@ class Recording(Queue):
             results += done
         return results
 
+    def batch(self, payloads: Iterable[Any], *, then: New, **options: Any) -> Batch:
+        """Records `Queue.batch`: its members, and that the item which follows may come at some time."""
+        entries, following = with_ids(list(payloads)), with_ids([then])
+        with self._history.enqueueing([*entries, *following], later=following) as done:
+            made = self._recorded.batch(entries, then=following[0], **options)
+            done.extend(made.members)
+        return made
+
     def claim(self, *arguments: Any, **options: Any) -> Claimed:
         """Records `Queue.claim`."""
         claimed = self._recorded.claim(*arguments, **options)
@@ -61,19 +90,23 @@ class Recording(Queue):
         self._history.claimed(claimed)
         return claimed
 
-    def finish(self, items: Items, *arguments: Any, **options: Any) -> Any:
-        """Records `Queue.finish`."""
-        done = listed(items)
-        with self._history.settling("finish", done):
-            return self._recorded.finish(done, *arguments, **options)
+    def finish(self, items: Items, *arguments: Any, then: New | Sequence[New] = (), **options: Any) -> None:
+        """Records `Queue.finish`, and what it enqueues."""
+        done, following = listed(items), with_ids([then] if isinstance(then, New) else list(then))
+        with self._history.enqueueing(following) as sent, self._history.settling("finish", done):
+            self._recorded.finish(done, *arguments, then=following, **options)
+            sent.extend(Enqueued(str(entry.id), True) for entry in following)
 
-    def finish_each(self, results: Iterable[tuple[Item, Any]], *arguments: Any, **options: Any) -> Any:
+    def finish_each(self, results: Iterable[tuple[Item, Any]]) -> None:
         """Records `Queue.finish_each`."""
         pairs = list(results)
-        with self._history.settling("finish", [item for item, _ in pairs]) as answer:
-            lost = verb_of(self._recorded, "finish_each")(pairs, *arguments, **options)
-            answer["lost"] = list(lost)
-        return lost
+        with self._history.settling("finish", [item for item, _ in pairs]):
+            self._recorded.finish_each(pairs)
+
+    def checkpoint(self, item: Item, *arguments: Any, **options: Any) -> None:
+        """Records `Queue.checkpoint`: that it renews the lease."""
+        with self._history.settling("renew", [item], lease=item.lease):
+            self._recorded.checkpoint(item, *arguments, **options)
 
     def release(self, items: Items, *arguments: Any, **options: Any) -> Any:
         """Records `Queue.release`."""
@@ -89,11 +122,13 @@ class Recording(Queue):
             answer["dead"] = dead_of(outcomes)
         return outcomes
 
-    def fail_each(self, failures: Iterable[tuple[Item, Any]], *arguments: Any, **options: Any) -> Any:
+    def fail_each(self, errors: Iterable[tuple[Item, Any]]) -> list[Failed]:
         """Records `Queue.fail_each`."""
-        pairs = list(failures)
-        with self._history.settling("fail", [item for item, _ in pairs]):
-            return verb_of(self._recorded, "fail_each")(pairs, *arguments, **options)
+        pairs = list(errors)
+        with self._history.settling("fail", [item for item, _ in pairs]) as answer:
+            outcomes = self._recorded.fail_each(pairs)
+            answer["dead"] = dead_of(outcomes)
+        return outcomes
 
     def renew(self, items: Items, lease: Any = 30.0, *arguments: Any, **options: Any) -> Any:
         """Records `Queue.renew`."""
@@ -125,13 +160,8 @@ class Recording(Queue):
 
     def purge(self, *states: Any) -> int:
         """Records `Queue.purge`."""
-        with self._history.deciding("purge", []):
+        with self._history.deciding("purge", [], states=[str(state) for state in states]):
             return self._recorded.purge(*states)
-
-
-def verb_of(queue: object, name: str) -> Any:
-    """The method of a queue by its name, also where not every version has it."""
-    return getattr(queue, name)  # one that not every version of the queue has
 
 
 def seconds_of(lease: Any) -> float:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from reliq._arguments import Items, listed
+from reliq._driver_async import AsyncDriver
+from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
-from reliq.item import Claimed, Enqueued, Failed, Item, Moved, New
+from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
 from reliq.queue_async import AsyncQueue
 from reliq.testing.history import History, dead_of
-from reliq.testing.recording import batches_of, options_of_new, seconds_of, verb_of, with_ids
+from reliq.testing.recording import batches_of, options_of_new, seconds_of, with_ids
+
+T = TypeVar("T")
+
+
+class _Noting(AsyncDriver):
+    """A driver that notes what a worker claims past the methods of its queue."""
+
+    def __init__(self, driver: AsyncDriver, history: History) -> None:
+        vars(self).update(vars(driver))
+        self._history = history
+
+    async def run(self, plan: Plan[T]) -> T:
+        result = await super().run(plan)
+        found = result[0] if isinstance(result, tuple) and result else result
+        if isinstance(found, Claimed):
+            self._history.claimed(found)
+        return result
 
 
 class AsyncRecording(AsyncQueue):
@@ -24,6 +43,8 @@ class AsyncRecording(AsyncQueue):
     def __init__(self, queue: AsyncQueue, history: History) -> None:
         vars(self).update(vars(queue))
         self._recorded, self._history = queue, history
+        self._driver = _Noting(queue._driver, history)
+        self._session.owner = self  # so that an item's checkpoint comes here
 
     async def enqueue(self, payload: Any, *, id: str | None = None, **options: Any) -> Enqueued:
         """Asyncio twin of `Recording.enqueue`."""
@@ -41,6 +62,14 @@ class AsyncRecording(AsyncQueue):
             results += done
         return results
 
+    async def batch(self, payloads: Iterable[Any], *, then: New, **options: Any) -> Batch:
+        """Asyncio twin of `Recording.batch`."""
+        entries, following = with_ids(list(payloads)), with_ids([then])
+        with self._history.enqueueing([*entries, *following], later=following) as done:
+            made = await self._recorded.batch(entries, then=following[0], **options)
+            done.extend(made.members)
+        return made
+
     async def claim(self, *arguments: Any, **options: Any) -> Claimed:
         """Asyncio twin of `Recording.claim`."""
         claimed = await self._recorded.claim(*arguments, **options)
@@ -56,19 +85,23 @@ class AsyncRecording(AsyncQueue):
         self._history.claimed(claimed)
         return claimed
 
-    async def finish(self, items: Items, *arguments: Any, **options: Any) -> Any:
+    async def finish(self, items: Items, *arguments: Any, then: New | Sequence[New] = (), **options: Any) -> None:
         """Asyncio twin of `Recording.finish`."""
-        done = listed(items)
-        with self._history.settling("finish", done):
-            return await self._recorded.finish(done, *arguments, **options)
+        done, following = listed(items), with_ids([then] if isinstance(then, New) else list(then))
+        with self._history.enqueueing(following) as sent, self._history.settling("finish", done):
+            await self._recorded.finish(done, *arguments, then=following, **options)
+            sent.extend(Enqueued(str(entry.id), True) for entry in following)
 
-    async def finish_each(self, results: Iterable[tuple[Item, Any]], *arguments: Any, **options: Any) -> Any:
+    async def finish_each(self, results: Iterable[tuple[Item, Any]]) -> None:
         """Asyncio twin of `Recording.finish_each`."""
         pairs = list(results)
-        with self._history.settling("finish", [item for item, _ in pairs]) as answer:
-            lost = await verb_of(self._recorded, "finish_each")(pairs, *arguments, **options)
-            answer["lost"] = list(lost)
-        return lost
+        with self._history.settling("finish", [item for item, _ in pairs]):
+            await self._recorded.finish_each(pairs)
+
+    async def checkpoint(self, item: Item, *arguments: Any, **options: Any) -> None:
+        """Asyncio twin of `Recording.checkpoint`."""
+        with self._history.settling("renew", [item], lease=item.lease):
+            await self._recorded.checkpoint(item, *arguments, **options)
 
     async def release(self, items: Items, *arguments: Any, **options: Any) -> Any:
         """Asyncio twin of `Recording.release`."""
@@ -84,11 +117,13 @@ class AsyncRecording(AsyncQueue):
             answer["dead"] = dead_of(outcomes)
         return outcomes
 
-    async def fail_each(self, failures: Iterable[tuple[Item, Any]], *arguments: Any, **options: Any) -> Any:
+    async def fail_each(self, errors: Iterable[tuple[Item, Any]]) -> list[Failed]:
         """Asyncio twin of `Recording.fail_each`."""
-        pairs = list(failures)
-        with self._history.settling("fail", [item for item, _ in pairs]):
-            return await verb_of(self._recorded, "fail_each")(pairs, *arguments, **options)
+        pairs = list(errors)
+        with self._history.settling("fail", [item for item, _ in pairs]) as answer:
+            outcomes = await self._recorded.fail_each(pairs)
+            answer["dead"] = dead_of(outcomes)
+        return outcomes
 
     async def renew(self, items: Items, lease: Any = 30.0, *arguments: Any, **options: Any) -> Any:
         """Asyncio twin of `Recording.renew`."""
@@ -120,5 +155,5 @@ class AsyncRecording(AsyncQueue):
 
     async def purge(self, *states: Any) -> int:
         """Asyncio twin of `Recording.purge`."""
-        with self._history.deciding("purge", []):
+        with self._history.deciding("purge", [], states=[str(state) for state in states]):
             return await self._recorded.purge(*states)

@@ -20,8 +20,9 @@ from urllib.parse import quote
 
 from reliq._server_files import find_server
 from reliq.errors import InvalidArgument, ServerError
+from reliq.testing import configuration
 from reliq.testing.control import fields, rows
-from reliq.testing.network import Network, Seat, network
+from reliq.testing.network import Network, network
 from reliq.testing.node import Node
 
 Address = tuple[str, int]
@@ -71,7 +72,7 @@ class Topology:
         self._shape = (masters, replicas, sentinels)
         self._timing = (round(down_after * 1000), round(failover_timeout * 1000))
         self.password, self.sentinel_password = password, sentinel_password
-        self._append_only, self._config = append_only, dict(config or {})
+        self._lines = {"appendonly": "yes" if append_only else "no", **(config or {})}
         self._kind = network
         self.network: Network | None = None
         self.services = tuple("mymaster" if number == 1 else f"mymaster-{number}" for number in range(1, masters + 1))
@@ -236,58 +237,27 @@ class Topology:
         for _ in range(1 + self._shape[1]):
             name = f"server-{len(self.nodes) + 1}"
             seat = network.seat(name)
-            lines = self._server_lines(seat, group[0] if group else None)
+            lines = configuration.server(seat, group[0].address if group else None, self.password, self._lines)
             node = Node(name, self._binary, seat, lines, password=self.password)
             group.append(node)
             node.start()
-
-    def _server_lines(self, seat: Seat, master: Node | None) -> list[str]:
-        lines = {
-            "save": '""',
-            "appendonly": "yes" if self._append_only else "no",
-            "maxmemory-policy": "noeviction",
-            "replica-announce-ip": seat.host,
-            "replica-announce-port": str(seat.port),
-            "repl-diskless-sync-delay": "0",  # else a replica waits 5 s for others to come
-            "repl-ping-replica-period": "1",
-        }
-        if seat.source:
-            lines["bind-source-addr"] = seat.source
-        if self.password:
-            lines |= {"requirepass": _quoted(self.password), "masterauth": _quoted(self.password)}
-        if master is not None:
-            lines["replicaof"] = f"{master.host} {master.port}"
-        return [f"{name} {value}" for name, value in (lines | self._config).items()]
 
     def _start_sentinels(self, network: Network) -> None:
         """They are told of each other beforehand, which spares the seconds in which they find out."""
         names = [f"sentinel-{number + 1}" for number in range(self._shape[2])]
         seats = [(network.seat(name), secrets.token_hex(20)) for name in names]
         for name, (seat, myid) in zip(names, seats, strict=True):
-            others = [other for other in seats if other[1] != myid]
-            lines = self._sentinel_lines(seat, myid, others)
+            others = [(other.host, other.port, number) for other, number in seats if number != myid]
+            services = [self._service(service) for service in self.services]
+            lines = configuration.sentinel(seat, myid, self.sentinel_password, services, others)
             self.sentinels.append(Node(name, self._binary, seat, lines, sentinel=True, password=self.sentinel_password))
         for node in self.sentinels:
             node.start()
 
-    def _sentinel_lines(self, seat: Seat, myid: str, others: list[tuple[Seat, str]]) -> list[str]:
-        down_after, failover_timeout = self._timing
-        lines = [f"sentinel myid {myid}", f"sentinel announce-ip {seat.host}", f"sentinel announce-port {seat.port}"]
-        if seat.source:
-            lines.append(f"bind-source-addr {seat.source}")
-        if self.sentinel_password:
-            secret = _quoted(self.sentinel_password)
-            lines += [f"requirepass {secret}", f"sentinel sentinel-pass {secret}"]
-        for service, (master, *replicas) in self._groups.items():
-            lines += [
-                f"sentinel monitor {service} {master.host} {master.port} {self._shape[2] // 2 + 1}",
-                f"sentinel down-after-milliseconds {service} {down_after}",
-                f"sentinel failover-timeout {service} {failover_timeout}",
-                *([f"sentinel auth-pass {service} {_quoted(self.password)}"] if self.password else []),
-                *(f"sentinel known-replica {service} {node.host} {node.port}" for node in replicas),
-                *(f"sentinel known-sentinel {service} {other.host} {other.port} {name}" for other, name in others),
-            ]
-        return lines
+    def _service(self, name: str) -> configuration.Service:
+        master, *replicas = (node.address for node in self._groups[name])
+        quorum = self._shape[2] // 2 + 1
+        return configuration.Service(name, master, replicas, quorum, *self._timing, self.password)
 
     def _in_sync(self) -> bool:
         return all(self._group_in_sync(service) for service in self.services)
@@ -337,7 +307,3 @@ def _named(sentinel: Node, service: str) -> Address | None:
 
 def _address(row: dict[str, str]) -> Address:
     return row["ip"], int(row["port"])
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import redis
-from contract.evidence import check_server
 
 from reliq import AsyncQueue, Queue, _coalesce, _coalesce_async
 
@@ -71,7 +70,7 @@ class Tasks:
         return self._runner.run(main())
 
     async def _one(self, calls: Sequence[Call]) -> list[Any]:
-        outcomes = []
+        outcomes: list[Any] = []
         for verb, args, options in calls:
             outcomes += await asyncio.gather(getattr(self.queue, verb)(*args, **options), return_exceptions=True)
         return outcomes
@@ -102,6 +101,8 @@ def open_crowd(request: pytest.FixtureRequest) -> Iterator[OpenCrowd]:
 @pytest.fixture
 def evidence(redis_client: redis.Redis) -> Iterator[None]:
     """After the test: no item in two places or none, no counter that counts wrong."""
+    from contract.evidence import check_server  # not before the conftest of that folder has had it prepared
+
     yield
     check_server(redis_client)
 

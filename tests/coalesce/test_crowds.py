@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -40,9 +39,7 @@ def test_enqueues_go_together(server: Server, redis_client: redis.Redis, open_cr
     assert outcomes == [[Enqueued(f"{n}-{i}", True) for i in range(10)] for n in range(CALLERS)]
 
 
-def test_each_callers_items_keep_their_order(
-    server: Server, redis_client: redis.Redis, open_crowd: OpenCrowd
-) -> None:
+def test_each_callers_items_keep_their_order(server: Server, redis_client: redis.Redis, open_crowd: OpenCrowd) -> None:
     """The items of one caller are claimed in the order in which it enqueued them."""
     open_crowd(server.socket_url).all([[call("enqueue", [n, i]) for i in range(10)] for n in range(CALLERS)])
     with Queue("q", server.socket_url) as queue:
@@ -77,9 +74,13 @@ def test_lost_replies(proxy: FaultProxy, redis_client: redis.Redis, open_crowd: 
     """Replies and requests get lost under a crowd: every acknowledged item is there, and there once."""
     crowd = open_crowd(proxy.url)
     crowd.all([[call("enqueue", -1)]])
-    lost = [proxy.lose_reply(5, match=ENQUEUE), proxy.lose_request(5, match=ENQUEUE), proxy.lose_reply(5, match=ENQUEUE)]
+    lost = [
+        proxy.lose_reply(5, match=ENQUEUE),
+        proxy.lose_request(5, match=ENQUEUE),
+        proxy.lose_reply(5, match=ENQUEUE),
+    ]
     outcomes = crowd.all([[call("enqueue", n * 10 + i) for i in range(10)] for n in range(CALLERS)])
-    assert kinds(sum(outcomes, [])) == {Enqueued: CALLERS * 10}
+    assert kinds([*chain(*outcomes)]) == {Enqueued: CALLERS * 10}
     assert sum(rule.fired for rule in lost) == 15
     with Queue("q", proxy.url) as queue:
         assert Counter(payloads(queue)) == Counter(range(-1, CALLERS * 10))
@@ -186,29 +187,9 @@ def test_large_payloads(server: Server, redis_client: redis.Redis, open_crowd: O
     crowd = open_crowd(server.socket_url)
     text = "x" * 400_000
     outcomes = crowd.all([[call("enqueue", f"{n}{text}") for _ in range(2)] for n in range(CALLERS)])
-    assert kinds(sum(outcomes, [])) == {Enqueued: CALLERS * 2}
+    assert kinds([*chain(*outcomes)]) == {Enqueued: CALLERS * 2}
     with Queue("q", server.socket_url) as queue:
         assert Counter(payloads(queue)) == Counter({f"{n}{text}": 2 for n in range(CALLERS)})
-
-
-def test_a_call_that_hangs(proxy: FaultProxy, redis_client: redis.Redis, open_crowd: OpenCrowd) -> None:
-    """A connection that has gone quiet holds up those who called on it, and nobody else."""
-    crowd = open_crowd(proxy.url)
-    crowd.all([[call("enqueue", "warm")] for _ in range(crowd.at_once)])
-    redis_client.config_resetstat()
-    quiet = [False]
-
-    def one_of_a_crowd(request: bytes) -> bool:
-        quiet[0] = quiet[0] or (ENQUEUE in request and request.count(b"payload") > 1)
-        return quiet[0] and ENQUEUE in request
-
-    held_up = proxy.delay(2.0, match=one_of_a_crowd)
-    started = time.monotonic()
-    lasted = Counter[bool]()
-    outcomes = crowd.all([[call("enqueue", "payload") for _ in range(20)] for _ in range(CALLERS)])
-    lasted[time.monotonic() - started < 2.0] += 1
-    assert held_up.fired == 1
-    assert kinds(sum(outcomes, [])) == {Enqueued: CALLERS * 20}
 
 
 def test_times_of_the_crowd_are_those_of_the_server(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from contract.clients import SyncedQueue
 
@@ -28,11 +28,11 @@ class SyncedConsumption:
         finally:
             self._run(items.aclose())
 
-    def __enter__(self) -> SyncedConsumption:
+    def __enter__(self) -> Self:
         self._run(self._source.__aenter__())
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._run(self._source.__aexit__(*error))
 
 
@@ -44,13 +44,12 @@ async def _next(items: Any) -> Item | None:
 
 
 class ConsumingQueue(SyncedQueue):
-    def consume(self, handler: Callable[[Any], object] | None = None, **options: Any) -> Any:
+    def consume(self, handler: Any = None, **options: Any) -> Any:
         if handler is None:
             return SyncedConsumption(self._queue.consume(**options), self._runner.run)
-        called = handler
 
         async def handle(item: Any) -> object:
-            return called(item)
+            return handler(item)
 
         return self._runner.run(self._queue.consume(handle if callable(handler) else handler, **options))
 

@@ -12,8 +12,7 @@ from consume.test_handler import failing_at, queued
 from proxy import FaultProxy, Rule
 
 import reliq
-from reliq import Queue
-from reliq.consume import ConsumeReport
+from reliq import ConsumeReport, Queue
 
 
 @pytest.mark.parametrize("verb", ["claim", "finish_and_claim"])
@@ -64,7 +63,7 @@ def test_no_answer_is_not_an_empty_queue(queue: Any, open_queue: OpenQueue, prox
     """With return_when_empty nobody is told that the queue is empty where the server did not say so."""
     proxy.refuse_connections()
     with pytest.raises(reliq.Unavailable):
-        open_queue(proxy.url, timeout=0.1).consume(lambda item: None, return_when_empty=True)
+        open_queue(proxy.url, timeout=0.1).consume(lambda _: None, return_when_empty=True)
 
 
 def test_a_server_that_is_away_at_the_end(queue: Any, other: Queue, open_queue: OpenQueue, proxy: FaultProxy) -> None:

@@ -11,9 +11,8 @@ import redis
 from servers import wait_until
 
 import reliq
-from reliq import Queue
+from reliq import ConsumeReport, Queue
 from reliq.answers import Answer, Discard, Release, Retry
-from reliq.consume import ConsumeReport
 
 
 class Sudden(Exception):
@@ -49,10 +48,10 @@ def test_a_chunk_costs_one_round_trip(queue: Any, other: Queue, redis_client: re
     def calls() -> int:
         return int(redis_client.info("commandstats")["cmdstat_evalsha"]["calls"])
 
-    queue.consume(lambda item: None, chunk=5, return_when_empty=True)  # the server knows the scripts now
+    queue.consume(lambda _: None, chunk=5, return_when_empty=True)  # the server knows the scripts now
     other.enqueue_many(range(10))
     before = calls()
-    queue.consume(lambda item: None, chunk=5, return_when_empty=True)
+    queue.consume(lambda _: None, chunk=5, return_when_empty=True)
     assert calls() - before == 3  # five, the next five, nothing
 
 
@@ -85,7 +84,7 @@ def test_an_end_after_so_many_items(queue: Any, other: Queue) -> None:
     assert seen == [0, 1, 2, 3, 4, 5]
     assert report == ConsumeReport(finished=6)
     assert queued(other) == [6, 7, 8, 9]
-    assert queue.consume(lambda item: None, max_items=0) == ConsumeReport()
+    assert queue.consume(lambda _: None, max_items=0) == ConsumeReport()
 
 
 def test_an_end_after_so_many_seconds(queue: Any, other: Queue) -> None:
@@ -107,14 +106,14 @@ def test_it_waits_for_items_no_longer_than_it_may(queue: Any, other: Queue) -> N
     """An empty queue is waited at until max_seconds are over."""
     other.purge()
     began = time.monotonic()
-    assert queue.consume(lambda item: None, max_seconds=0.2) == ConsumeReport()
+    assert queue.consume(lambda _: None, max_seconds=0.2) == ConsumeReport()
     assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_items_are_finished_before_a_pause(queue: Any, other: Queue) -> None:
     """A pause holds nothing, and ends with max_seconds."""
     began = time.monotonic()
-    report = queue.consume(lambda item: None, chunk=3, pause=60, max_seconds=0.3)
+    report = queue.consume(lambda _: None, chunk=3, pause=60, max_seconds=0.3)
     assert 0.3 <= time.monotonic() - began < 30
     assert report == ConsumeReport(finished=3)
     assert queued(other) == [3, 4, 5, 6, 7, 8, 9]
@@ -202,7 +201,7 @@ def test_a_function_decides_on_a_chunk(queue: Any, other: Queue) -> None:
 def test_a_function_ends_it(queue: Any, other: Queue, answer: object) -> None:
     """`raise` does, and so does an answer that means nothing; the item has failed and the rest is settled."""
     with pytest.raises(Sudden if answer == "raise" else reliq.InvalidArgument):
-        queue.consume(failing_at(3), chunk=5, on_error=lambda item, error: answer)
+        queue.consume(failing_at(3), chunk=5, on_error=lambda *_: answer)
     counts = other.counts()
     assert (counts.finished, counts.scheduled, counts.queued) == (3, 1, 6)
 
@@ -242,7 +241,7 @@ def test_answers_of_a_handler(queue: Any, other: Queue, raised: bool) -> None:
 
 def test_an_answer_that_makes_no_sense(queue: Any, other: Queue) -> None:
     """Retry with an impossible time is the handler's mistake: a failed attempt."""
-    assert queue.consume(lambda item: Retry(after=-1), max_items=1) == ConsumeReport(failed=1)
+    assert queue.consume(lambda _: Retry(after=-1), max_items=1) == ConsumeReport(failed=1)
     (info,) = other.scan("scheduled")
     assert "after is 0 to" in (info.error or "")
 
@@ -291,7 +290,7 @@ def test_leases_are_renewed_beside_the_handler(queue: Any, other: Queue) -> None
 
 
 def taken_over(other: Queue) -> reliq.Claimed:
-    """Claims the first item under somebody's live lease, as after its end: this client tells the server a later time."""
+    """Claims the first item under somebody's live lease, as after its end: this client tells a later time."""
     other._session.now_ms = b"%d" % round((time.time() + 3600) * 1000)
     return other.claim()
 
@@ -345,5 +344,5 @@ def test_a_handler_can_see_that_its_item_is_lost(queue: Any, other: Queue) -> No
 def test_bad_arguments(queue: Any, other: Queue, options: dict[str, Any]) -> None:
     """They are refused before anything is claimed."""
     with pytest.raises(reliq.InvalidArgument):
-        queue.consume(**{"handler": lambda item: None, **options})
+        queue.consume(**{"handler": lambda _: None, **options})
     assert other.counts().queued == 10

@@ -8,8 +8,7 @@ import pytest
 from consume.test_handler import Sudden, queued, taken_over
 
 import reliq
-from reliq import ItemInfo, Queue
-from reliq.consume import ConsumeReport
+from reliq import ConsumeReport, ItemInfo, Queue
 
 LEFT = "the loop was left before this item was finished"
 
@@ -97,7 +96,7 @@ def test_what_the_body_settled_by_hand_is_left_alone(queue: Any, other: Queue) -
 
 def test_an_error_out_of_a_with_block_is_that_of_the_item(queue: Any, other: Queue) -> None:
     """The item that the loop was at fails with it, and it comes out."""
-    with pytest.raises(Sudden), queue.consume(chunk=5) as items:
+    with pytest.raises(Sudden), queue.consume(chunk=5) as items:  # noqa: PT012
         for item in items:
             if item.payload == 2:
                 raise Sudden("in the body")
@@ -134,7 +133,7 @@ def test_a_with_block_may_loop_again(queue: Any, other: Queue) -> None:
 
 def test_ctrl_c_in_a_with_block_blames_nobody(queue: Any, other: Queue) -> None:
     """An interruption is not the item's doing."""
-    with pytest.raises(KeyboardInterrupt), queue.consume(chunk=5) as items:
+    with pytest.raises(KeyboardInterrupt), queue.consume(chunk=5) as items:  # noqa: PT012
         for item in items:
             if item.payload == 2:
                 raise KeyboardInterrupt

@@ -8,7 +8,7 @@ import pytest
 
 from reliq import Item, Unavailable
 from reliq._consume_rules import Rules
-from reliq._consuming import Claim, Consuming, ConsumeReport, Handle, Plan, Rest, Settle
+from reliq._consuming import Claim, ConsumeReport, Consuming, Handle, Plan, Rest, Settle
 from reliq.item import Claimed
 
 
@@ -61,6 +61,16 @@ def test_a_settling_that_is_broken_off_is_repeated() -> None:
     with pytest.raises(KeyboardInterrupt):
         plan.send(())
     assert consuming.report == ConsumeReport(finished=1)
+
+
+def test_everything_goes_back_in_one_call() -> None:
+    """The interrupted item and those behind it, so that nobody gets between them."""
+    consuming, plan = begun(Rules(chunk=3), "a", "b", "c")
+    release = plan.throw(KeyboardInterrupt())
+    assert (release.verb, names(release)) == ("release", ["a", "b", "c"])  # type: ignore[union-attr]
+    with pytest.raises(KeyboardInterrupt):
+        plan.send(())
+    assert consuming.report == ConsumeReport(released=3)
 
 
 def test_the_end_has_one_patience() -> None:

@@ -147,7 +147,7 @@ def test_a_claim_that_was_given_up_is_taken_up_again(
 
 def test_an_unreadable_payload_is_set_aside(queue: Queue, redis_client: redis.Redis) -> None:
     """A payload that can't be decoded stops nobody: it goes to the dead, bytes and all, and the claim names it."""
-    bad, good = (enqueued.id for enqueued in queue.enqueue_many(["x", "y"]))
+    bad, good = (enqueued.id for enqueued in queue.enqueue_many([1, 2]))  # of one byte, as what damages it
     items = Keys("emails")["items"]
     record = redis_client.hget(items, pack(bad))
     assert isinstance(record, bytes)

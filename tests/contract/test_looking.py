@@ -4,6 +4,7 @@ import pytest
 from contract.clients import Clock
 
 from reliq import Counts, InvalidArgument, ItemInfo, ItemNotFound, ItemState, New, Queue
+from reliq._codec import STAMP
 
 S = ItemState
 
@@ -169,6 +170,7 @@ def test_counts(queue: Queue, clock: Clock) -> None:
         claims=1,
         expired_claims=1,
         due=1,
+        waiting_bytes=3 * (STAMP + 1),
     )
     assert queue.counts().waiting == 5
     assert len(held) == 2

@@ -13,6 +13,11 @@ def test_settings_are_the_queues(queue: Queue, other: Queue) -> None:
     defaults = queue.settings()
     changed = queue.configure(
         max_length=9,
+        max_bytes=10**6,
+        max_in_progress=11,
+        rate=0.5,
+        rate_burst=12,
+        group_limit=13,
         max_attempts=2,
         max_deliveries=3,
         expiry="hold",
@@ -22,7 +27,7 @@ def test_settings_are_the_queues(queue: Queue, other: Queue) -> None:
         finished_age=7,
         finished_count=8,
     )
-    assert dataclasses.astuple(changed) == (9, 2, 3, "hold", "tail", 0.5, 60.0, 7.0, 8)
+    assert dataclasses.astuple(changed) == (9, 10**6, 11, 0.5, 12, 13, 2, 3, "hold", "tail", 0.5, 60.0, 7.0, 8)
     assert other.settings() == changed
     assert other.configure(max_length=None).max_length == 0
     assert queue.configure() == dataclasses.replace(changed, max_length=0)
@@ -36,6 +41,15 @@ def test_settings_are_the_queues(queue: Queue, other: Queue) -> None:
         {"max_speed": 1},
         {"max_length": -1},
         {"max_length": 1.5},
+        {"max_bytes": -1},
+        {"max_in_progress": True},
+        {"rate": -0.1},
+        {"rate": float("inf")},
+        {"rate": "fast"},
+        {"rate_burst": 1.5},
+        {"rate_burst": 10**7},
+        {"group_limit": 0},
+        {"group_limit": 1001},
         {"max_attempts": 0},
         {"max_attempts": True},
         {"max_deliveries": 10**7},

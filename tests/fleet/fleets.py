@@ -76,9 +76,15 @@ class Fleet:
         asked = time.monotonic()
         program.process.terminate()
         code = program.process.wait(timeout)
-        assert code == 0, f"{program.who} ended with {code}: {self.log(program)}"
+        early = code == -signal.SIGTERM and not self.is_at_work(program)  # it had not got as far as to listen to it
+        assert code == 0 or early, f"{program.who} ended with {code}: {self.log(program)}"
         self.running.remove(program)
         return time.monotonic() - asked
+
+    def is_at_work(self, program: Program) -> bool:
+        """Whether it has begun to handle items."""
+        found = self.histories / f"{program.name}-{program.process.pid}.jsonl"
+        return found.exists() and b'"began"' in found.read_bytes()
 
     def log(self, program: Program) -> str:
         return (self.histories / f"{program.name}.log").read_text()[-2000:]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from fleet.conftest import MakeFleet
@@ -19,7 +18,6 @@ from reliq.testing import History, final_state
 
 LEASE = 2.0  # seconds: a busy machine may hold a process up for a while, which is no fault of the queue
 EVERY = 0.3  # seconds between two kills
-WITH_GROUPS = pytest.mark.skipif("group" not in New.__dataclass_fields__, reason="this queue has no groups")
 
 
 @dataclass
@@ -35,7 +33,7 @@ FULL = Size(items=100_000, processes=8, work=0.02)
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("groups", [0, pytest.param(40, marks=WITH_GROUPS)])
+@pytest.mark.parametrize("groups", [0, 40])
 def test_killed_and_suspended_workers(groups: int, queue: Queue, history: History, make_fleet: MakeFleet) -> None:
     """Each of some thousand items is finished once, whatever is killed every 0.3 s."""
     suffer(CI, groups, queue, history, make_fleet)
@@ -43,7 +41,7 @@ def test_killed_and_suspended_workers(groups: int, queue: Queue, history: Histor
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("groups", [0, pytest.param(1000, marks=WITH_GROUPS)])
+@pytest.mark.parametrize("groups", [0, 1000])
 def test_killed_and_suspended_workers_at_full_size(
     groups: int, queue: Queue, history: History, make_fleet: MakeFleet
 ) -> None:
@@ -60,7 +58,7 @@ def suffer(size: Size, groups: int, queue: Queue, history: History, make_fleet: 
         fleet.start()
     with ThreadPoolExecutor(2) as producers:
         sent = [producers.submit(produce, queue, size, groups, chance.randrange(10**6)) for _ in range(2)]
-        torment(fleet, chance, lambda: all(f.done() for f in sent) and queue.counts().finished == size.items, history)
+        torment(fleet, chance, lambda: all(f.done() for f in sent) and queue.counts().finished == size.items)
         assert sum(future.result() for future in sent) == size.items
     for program in list(fleet.running):
         fleet.terminate(program)
@@ -74,23 +72,24 @@ def produce(queue: Queue, size: Size, groups: int, seed: int) -> int:
 
     def items() -> Iterator[New]:
         for _ in range(size.items // 2):
-            group: dict[str, Any] = {"group": f"g{chance.randrange(groups)}"} if groups else {}
-            yield New({"work": chance.random() * size.work}, **group)
+            group = f"g{chance.randrange(groups)}" if groups else None
+            yield New({"work": chance.random() * size.work}, group=group)
 
     return len(queue.enqueue_many(items(), batch=50))
 
 
-def torment(fleet: Fleet, chance: random.Random, done: Callable[[], bool], history: History) -> None:
-    """Every now and then one is killed and replaced, and one is stopped for longer than its lease."""
+def torment(fleet: Fleet, chance: random.Random, done: Callable[[], bool]) -> None:
+    """Every now and then one that is at work is killed and replaced, or stopped for longer than its lease."""
     stopped: Program | None = None
     until, next_fault = 0.0, time.monotonic() + EVERY
     while not done():
         if stopped and time.monotonic() > until:
             fleet.go_on(stopped)
             stopped = None
-        if time.monotonic() > next_fault:
-            victim = chance.choice([program for program in fleet.running if program is not stopped])
-            if stopped is None and chance.random() < 0.5 and is_at_work(history, victim):
+        victims = [program for program in fleet.running if program is not stopped and fleet.is_at_work(program)]
+        if victims and time.monotonic() > next_fault:
+            victim = chance.choice(victims)
+            if stopped is None and chance.random() < 0.5:
                 fleet.stop(victim)
                 stopped, until = victim, time.monotonic() + 1.5 * LEASE
             else:
@@ -102,18 +101,14 @@ def torment(fleet: Fleet, chance: random.Random, done: Callable[[], bool], histo
         fleet.go_on(stopped)
 
 
-def is_at_work(history: History, program: Program) -> bool:
-    """Whether it has begun to handle items: one that only starts would lose nothing."""
-    return any(b'"began"' in path.read_bytes() for path in history.path.parent.glob(f"{program.name}-*.jsonl"))
-
-
 def judge(fleet: Fleet, size: Size) -> None:
     report = fleet.report()
     figures = report.figures
     print(figures, report.violations[:5])
     assert report.broken() == {}
     assert report.undecided == {}
-    assert (figures.enqueued, figures.ambiguous, figures.finished) == (size.items, 0, size.items)
+    assert (figures.enqueued, figures.ambiguous) == (size.items, 0)
+    assert figures.finished + figures.finish_unknown == size.items  # the latter: killed before the answer came
     assert figures.faults > 5
     assert figures.duplicates <= figures.held_by_faulty
     assert figures.attempts_burnt == 0

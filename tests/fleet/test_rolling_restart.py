@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from fleet.conftest import MakeFleet
@@ -33,7 +34,7 @@ def test_rolling_restart_under_load(queue: Queue, history: History, make_fleet: 
     try:
         for _ in range(rounds):
             fresh = fleet.start()
-            wait_until(lambda who=fresh: at_work(history, who.name), "the new worker to begin", timeout=30)
+            wait_until(partial(fleet.is_at_work, fresh), "the new worker to begin", timeout=30)
             took.append(fleet.terminate(fleet.running[0]))
     finally:
         enough.set()
@@ -60,8 +61,3 @@ def load(enough: threading.Event, queue: Queue) -> Iterator[New]:
         yield New({"work": LONGEST if number % 50 == 0 else 0.005})
         if number % 20 == 0:
             wait_until(lambda: enough.is_set() or queue.counts().queued < 100, "workers to keep up", timeout=60)
-
-
-def at_work(history: History, name: str) -> bool:
-    files = history.path.parent.glob(f"{name}-*.jsonl")
-    return any(b'"began"' in path.read_bytes() for path in files)

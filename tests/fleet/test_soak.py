@@ -21,8 +21,9 @@ from reliq.testing import History, final_state
 CI_SECONDS, SOAK_SECONDS = 20.0, 600.0
 SERVER_GROWTH = 512 * 1024  # bytes
 WORKER_GROWTH = 16 * 1024 * 1024
-LEFT_OVER = "items queued claims leases attempts errors scheduled orphaned dead finished_order".split()
-GROUPS: dict[str, Any] = {"group": "g"} if "group" in New.__dataclass_fields__ else {}
+LEFT_OVER = (
+    "items queued claims leases attempts errors scheduled orphaned dead finished_order groups turns parked".split()
+)
 
 
 def seconds() -> float:
@@ -72,8 +73,8 @@ def mixed_load(queue: Queue, chance: random.Random, duration: float) -> None:
 
 def an_item(chance: random.Random) -> New:
     fail = chance.choice([0] * 8 + [1, 5])
-    options = GROUPS if chance.random() < 0.05 else {}
-    return New({"work": chance.random() * 0.002, "fail": fail, "pad": "x" * chance.randint(0, 500)}, **options)
+    group = "g" if chance.random() < 0.05 else None
+    return New({"work": chance.random() * 0.002, "fail": fail, "pad": "x" * chance.randint(0, 500)}, group=group)
 
 
 def settled_memory(queue: Queue, fleet: Fleet, client: redis.Redis) -> dict[str, int]:
@@ -84,9 +85,9 @@ def settled_memory(queue: Queue, fleet: Fleet, client: redis.Redis) -> dict[str,
     for info in queue.scan("dead"):
         queue.discard(info.id)
     queue.purge("finished")
-    info: Any = client.info("memory")
+    used: Any = client.info("memory")
     workers = sum(psutil.Process(program.process.pid).memory_info().rss for program in fleet.running)
-    return {"server": int(info["used_memory_dataset"]), "workers": workers}
+    return {"server": int(used["used_memory_dataset"]), "workers": workers}
 
 
 def left_over(client: redis.Redis) -> list[str]:

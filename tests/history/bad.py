@@ -25,10 +25,7 @@ BAD: dict[str, Story] = {
     .claim(3, "w2", "r2", "a", number=2)
     .settle(4, "w1", "renew", "r1", "a"),
     "wrongly refused": Story().enqueue(0, "a").claim(1, "w1", "r1", "a").finish(2, "w1", "r1", "a", answer="lost"),
-    "delivery number": Story()
-    .enqueue(0, "a")
-    .claim(1, "w1", "r1", "a", lease=1)
-    .claim(3, "w2", "r2", "a", number=1),
+    "delivery number": Story().enqueue(0, "a").claim(1, "w1", "r1", "a", lease=1).claim(3, "w2", "r2", "a", number=1),
     "replay": Story().enqueue(0, "a", "b").claim(1, "w1", "r1", "a").claim(2, "w1", "r1", "b"),
     "duplicate": Story()
     .enqueue(0, "a")
@@ -63,10 +60,13 @@ BAD: dict[str, Story] = {
 ALSO_BAD: dict[str, tuple[str, Story]] = {
     "lost after a release": (
         "lost",
+        Story().enqueue(0, "a").claim(1, "w1", "r1", "a").settle(2, "w1", "release", "r1", "a").final(9, queued=[]),
+    ),
+    "lost though its cancelling was refused": (
+        "lost",
         Story()
         .enqueue(0, "a")
-        .claim(1, "w1", "r1", "a")
-        .settle(2, "w1", "release", "r1", "a")
+        .call(1, "operator", "cancel", 0, {"phase": "ok", "ids": []}, ids=["a"])
         .final(9, queued=[]),
     ),
     "delivered before it was enqueued": ("unexpected", Story().claim(0, "w1", "r1", "a").enqueue(1, "a")),

@@ -1,4 +1,4 @@
-"""Ways to make a good history bad: each gives the rule that it breaks, and the changed events, or None where it can't."""
+"""Ways to make a good history bad. Each gives the changed events, or None where the history has no place for it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ def accept_a_stale_finish(events: list[Event], random_: random.Random) -> list[E
             (item_id,) = refused.data["lost"]
             asked = next(e for e in events if is_question(e, refused))
             own = next(e for e in events if e.kind == "claim" and e.data["receipt"] in asked.data["held"])
-            if any(e.kind == "claim" and item_id in e.data["ids"] and own.t < e.data["asked"] < e.t < asked.t for e in events):
+            if any(
+                e.kind == "claim" and item_id in e.data["ids"] and own.t < e.data["asked"] < e.t < asked.t
+                for e in events
+            ):
                 return replaced(events, refused, with_data(refused, lost=[]))
     return None
 
@@ -133,7 +136,9 @@ def refuse_a_good_finish(events: list[Event], random_: random.Random) -> list[Ev
 
 def repeat_a_number(events: list[Event], random_: random.Random) -> list[Event] | None:
     """A second delivery is called a first one."""
-    numbers = {i: n for e in events if e.kind == "claim" for i, n in zip(e.data["ids"], e.data["deliveries"], strict=True)}
+    numbers = {
+        i: n for e in events if e.kind == "claim" for i, n in zip(e.data["ids"], e.data["deliveries"], strict=True)
+    }
     claims = [e for e in events if e.kind == "claim"]
     for claim in random_.sample(claims, len(claims)):
         before = [e for e in claims if e.t < claim.data["asked"] and set(e.data["ids"]) & set(claim.data["ids"])]
@@ -159,7 +164,8 @@ def handle_twice(events: list[Event], random_: random.Random) -> list[Event] | N
 
 def swap_order(events: list[Event], random_: random.Random) -> list[Event] | None:
     """Two items without a group that were enqueued one after the other, and claimed so, are claimed in reverse."""
-    sent, answered = {}, {}
+    sent: dict[str, float] = {}
+    answered: dict[str, float] = {}
     for e in events:
         if e.kind == "enqueue" and e.data["phase"] == "invoke" and e.data["groups"][0] is None:
             sent |= dict.fromkeys(e.data["ids"], e.t)
@@ -196,7 +202,9 @@ def delay_a_released_item(events: list[Event], random_: random.Random) -> list[E
             for e in events
             if e.kind == "enqueue" and e.data["phase"] == "invoke" and item_id in e.data["ids"]
         )
-        again = [e for e in events if e.kind == "claim" and item_id in e.data["ids"] and e.data["asked"] > told.t + 0.01]
+        again = [
+            e for e in events if e.kind == "claim" and item_id in e.data["ids"] and e.data["asked"] > told.t + 0.01
+        ]
         if group is None and again:
             new = {"phase": "invoke", "call": 1, "ids": ["new"], "groups": [None]}
             enqueue = Event(told.t + 0.001, "else", "enqueue", new)

@@ -190,7 +190,9 @@ class Simulation:
             about = {"id": held.item.id, "receipt": held.receipt}
             self.write(free + (asked - free) * 0.2, process, "began", **about)
             self.write(free + (asked - free) * 0.8, process, "ended", **about)
-        self.write(asked, process, verb, phase="invoke", call=process.calls, held={held.receipt: [held.item.id]}, lease=8)
+        self.write(
+            asked, process, verb, phase="invoke", call=process.calls, held={held.receipt: [held.item.id]}, lease=8
+        )
         accepted = self.server.settle(verb, held, self.now)
         if verb != "renew" or not accepted:
             process.held.pop(0)

@@ -11,11 +11,14 @@ from reliq._commands import Body, Failure
 from reliq._session import Command, Session
 
 CLAIM: dict[str, Any] = {"lease": 1.0, "receipt": b"r" * 16, "asked_at": 0.0}
+SPEC = _commands.BatchSpec(b"b", "settled", Body(b"t", b"2", "+5", b"g"))
 MAKE: dict[str, Callable[[], Command[Any]]] = {
     "enqueue": lambda: _commands.enqueue([Body(b"a", b"1")]),
     "claim": lambda: _commands.claim(Session("q"), 1, **CLAIM),
     "finish_and_claim": lambda: _commands.finish_and_claim(Session("q"), [item()], 1, **CLAIM),
     "finish": lambda: _commands.finish([item()]),
+    "finish_with": lambda: _commands.finish_with([(item(), b"\x02")], [Body(b"b", b"1")]),
+    "checkpoint": lambda: _commands.checkpoint(item(), b"\xc0", 1.0),
     "release": lambda: _commands.release([item()]),
     "renew": lambda: _commands.renew([item()], 1.0),
     "fail": lambda: _commands.fail([Failure(item(), "no")]),
@@ -33,6 +36,11 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
     "oldest": lambda: _commands.oldest(ItemState.DEAD),
     "scan": lambda: _commands.scan(ItemState.DEAD, b"", 5),
     "get": lambda: _commands.get(Session("q"), [b"a"]),
+    "batch": lambda: _commands.batch(SPEC, [Body(b"a", b"1")], sealed=True),
+    "watch": lambda: _commands.watch(b"a", 1.0),
+    "await_room": lambda: _commands.await_room(b"p", 1.0, 1, 20),
+    "beat": lambda: _commands.beat("w", b"\x80", 5.0),
+    "workers": _commands.workers,
 }
 
 
@@ -122,3 +130,53 @@ def test_ids_twice_are_asked_once() -> None:
     assert moved.ids == ("a",)
     assert moved.skipped == {"b": ItemState.FINISHED, "c": None}
     assert not moved
+
+
+def test_groups_are_sent_only_where_there_are_some() -> None:
+    """Four parts for each item of a call where one is of a group."""
+    mixed = _commands.enqueue([Body(b"a", b"1"), Body(b"b", b"2", "+5", b"g")])
+    assert [str(mixed.args[0]), *mixed.args[1:]] == ["4", b"a", b"1", "", b"", b"b", b"2", "+5", b"g"]
+    assert list(_commands.enqueue([Body(b"a", b"1", group=b"g")]).args) == [4, b"a", b"1", "", b"g"]
+
+
+def test_where_a_failure_goes() -> None:
+    """To be discarded comes before to be dead, and that before a time."""
+    words = [Failure(item(), "", after=1.0, dead=True, discard=True), Failure(item(), "", after=1.0, dead=True)]
+    assert [failure.word for failure in [*words, Failure(item(), "", after=0.0)]] == ["discard", "dead", 0]
+    outcomes = _commands.fail([Failure(item(), "", discard=True)]).decode([b"ok", b"1", [b"removed"]])
+    assert [outcome and outcome.state for _, outcome in outcomes] == [ItemState.REMOVED]
+
+
+def test_endings_with_results() -> None:
+    """Each ending is a receipt, an id and a result; what comes next follows; indexes of the reply are of endings."""
+    following = [Body(b"c", b"3"), Body(b"d", b"4", "+5", b"g")]
+    command = _commands.finish_with([(item("a"), b""), (item("b"), b"\x02")], following)
+    first, second = (b"r" * 16, b"a", b""), (b"r" * 16, b"b", b"\x02")
+    assert list(command.args) == [2, *first, *second, b"c", b"3", "", b"", b"d", b"4", "+5", b"g"]
+    assert command.decode([b"ok", b"1", [1]]) == ["b"]
+
+
+def test_a_batch() -> None:
+    """A batch, what follows it, and four parts for each member; -1 says that it is through."""
+    command = _commands.batch(SPEC, [Body(b"a", b"1"), Body(b"a", b"9"), Body(b"c", b"3")], sealed=False)
+    assert list(command.args[:7]) == [b"b", "settled", 0, b"t", "+5", b"g", b"2"]
+    assert list(command.args[7:]) == [b"a", b"1", "", b"", b"c", b"3", "", b""]
+    reply = command.decode([b"ok", b"1", [1], 5, 3])
+    assert (reply.there, reply.total, reply.awaited) == ({b"c"}, 5, 3)
+    assert command.decode([b"ok", b"1", [], -1, -1]).total is None
+
+
+def test_a_beat() -> None:
+    """Whether this worker sweeps, and in how many seconds time brings something; -1 for never."""
+    command = _commands.beat("w", b"", 2.5)
+    assert list(command.args) == ["w", b"", 2500]
+    assert command.decode([b"ok", b"1", 1, 1500]) == _commands.Beat(sweeps=True, next_event=1.5)
+    assert command.decode([b"ok", b"1", 0, -1]) == _commands.Beat(sweeps=False, next_event=None)
+
+
+def test_what_a_watcher_is_told() -> None:
+    """The state of the item, None where the queue does not know it."""
+    command = _commands.watch(b"a", 0.5)
+    assert list(command.args) == [b"a", 500]
+    assert command.decode([b"ok", b"1", b"dead"]) is ItemState.DEAD
+    assert command.decode([b"ok", b"1", b""]) is None

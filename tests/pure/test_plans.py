@@ -148,9 +148,9 @@ def test_a_claim_that_does_not_wait() -> None:
 
 
 def test_a_claim_that_waits() -> None:
-    """It is noted as idle, blocks for at most two seconds in one go, asks again after each, and ends in time."""
+    """It is noted as idle, blocks for a few seconds at most in one go, asks again after each, and ends in time."""
     clock = FakeClock()
-    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 5.0), clock=clock)
+    plan = _plans.claim(Session("q"), ClaimRequest(5, 30.0, 2.25 * _policy.BLOCK), clock=clock)
     blocks, effect = [], next(plan)
     for _ in range(3):
         assert isinstance(effect, Command)
@@ -160,7 +160,7 @@ def test_a_claim_that_waits() -> None:
         blocks.append(block.seconds)
         clock.now += block.seconds
         effect = plan.send(None)
-    assert blocks == [2.0, 2.0, 1.0]
+    assert blocks == [_policy.BLOCK, _policy.BLOCK, _policy.BLOCK / 4]
     assert ended(plan, nothing()) == []
 
 

@@ -28,7 +28,7 @@ def judged(message: str) -> Exception:
         ("WRONG_TYPE reliq:{emails}:queued holds a hash where reliq keeps a list", errors.CorruptState),
         ("STATE_LOST 7", errors.StateLost),
         ("STALE_EPOCH 9", errors.StaleEpoch),
-        ("QUEUE_FULL 10 10", errors.QueueFull),
+        ("QUEUE_FULL 10 10 5000 0", errors.QueueFull),
         ("PAUSED enqueue", errors.QueuePaused),
         ("REBUILDING 7", errors.Rebuilding),
         ("UNKNOWN_LAYOUT 2", errors.UnknownLayout),
@@ -66,7 +66,7 @@ def test_what_may_pass_is_tried_again(message: str) -> None:
 
 def test_what_the_refusals_say() -> None:
     """Refusals carry what the server said in numbers."""
-    stale, full, lost = judged("STALE_EPOCH 9"), judged("QUEUE_FULL 10 12"), judged("STATE_LOST 7")
+    stale, full, lost = judged("STALE_EPOCH 9"), judged("QUEUE_FULL 10 12 900 1000"), judged("STATE_LOST 7")
     assert isinstance(stale, errors.StaleEpoch)
     assert isinstance(full, errors.QueueFull)
     assert isinstance(lost, errors.StateLost)

@@ -36,13 +36,15 @@ def test_slots_out_of_order_are_refused(line: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_every_script_is_composed(name: str) -> None:
-    """Shebang and bindings, then the prelude, then the parts that it uses in their order, then the body."""
+    """Shebang and bindings, then the prelude, then the parts that it uses, cold ones in _cold.lua, then the body."""
     script = load(name)
     own = (lua_folder() / f"{name}.lua").read_text().splitlines()
     files = [file for file, _ in script.origins]
     order = list(dict.fromkeys(files))
-    uses = next((line.removeprefix("-- uses: ").split() for line in own if line.startswith("-- uses: ")), [])
-    assert order == [f"{name}.lua", "_prelude.lua", *(f"{part}.lua" for part in uses)]
+    assert order[:2] == [f"{name}.lua", "_prelude.lua"]
+    assert set(order) >= {f"{part}.lua" for part in _named(own, "uses")}
+    wrapped = order[order.index("_cold.lua") + 1 :] if "_cold.lua" in order else []
+    assert {part for part in order if is_cold(part)} <= set(wrapped)
     assert files[-1] == f"{name}.lua" or own[-1].startswith("local")
     assert script.source.startswith("#!lua")
     assert script.sha == hashlib.sha1(script.source.encode(), usedforsecurity=False).hexdigest()
@@ -67,15 +69,21 @@ def test_every_script_begins_with_the_same_arguments(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_parts_come_after_what_they_use_and_find_what_they_need(name: str) -> None:
-    """A part's `needs` are bound by the script, and its `uses` come before it."""
+    """A part's `needs` are bound by the script, and its `uses` come before it, unless they are cold: these offer it."""
     script = load(name)
     bound = {*script.keys, *script.args}
     before = {"_prelude"}
     for part in list(dict.fromkeys(file.removesuffix(".lua") for file, _ in script.origins))[2:]:
         lines = (lua_folder() / f"{part}.lua").read_text().splitlines()
         assert set(_named(lines, "needs")) <= bound, f"{part} in {name}"
-        assert set(_named(lines, "uses")) <= before, f"{part} in {name}"
+        missing = {used for used in _named(lines, "uses") if used not in before and not is_cold(f"{used}.lua")}
+        assert not missing, f"{part} in {name}"
         before.add(part)
+
+
+def is_cold(file: str) -> bool:
+    """Whether a part is defined only when something of it is asked for."""
+    return "-- cold" in (lua_folder() / file).read_text().splitlines()
 
 
 def _named(lines: list[str], what: str) -> list[str]:

@@ -127,13 +127,13 @@ def test_current_epoch_is_admitted(prepared: Scripts, verb: str) -> None:
 @pytest.mark.parametrize("verb", _scripts.names())
 def test_no_queue_yet(scripts: Scripts, verb: str) -> None:
     """Without an epoch every verb works on a queue that does not exist; only those that add something make it."""
-    if verb in ("finish", "release", "renew", "finish_and_claim"):
+    if verb in ("finish", "finish_with", "release", "renew", "finish_and_claim"):
         lost = call(scripts, verb)[0]
         assert lost == [0]
     else:
         call(scripts, verb)
     made = scripts.meta("layout") is not None
-    assert made == (verb in ("enqueue", "configure", "pause"))
+    assert made == (verb in ("enqueue", "batch", "configure", "pause"))
 
 
 def test_epoch_is_the_time_of_creation(scripts: Scripts) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from servers import wait_until
+from testing.conftest import is_alive, state_of
 
 from reliq.errors import ServerError
 from reliq.testing.control import Control
@@ -14,7 +15,6 @@ from reliq.testing.faults import Faults
 from reliq.testing.history import History
 from reliq.testing.node import Node
 from reliq.testing.topology import Topology
-from testing.conftest import is_alive, state_of
 
 
 @pytest.fixture

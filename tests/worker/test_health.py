@@ -1,4 +1,4 @@
-"""How a worker tells that it is well: vitals, the heartbeat file, the probes, systemd."""
+"""How a worker tells that it is well: vitals, the health file, the probes, systemd."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_limits_out_of_range(options: dict[str, Any]) -> None:
 # The file
 
 
-def test_the_heartbeat_file(tmp_path: Path) -> None:
+def test_the_health_file(tmp_path: Path) -> None:
     """It is there while the worker runs, has the facts, is written again and again, and is gone afterwards."""
     file, vitals = tmp_path / "beat", Vitals()
     with Monitor(vitals, file=file):
@@ -105,18 +105,18 @@ def test_the_heartbeat_file(tmp_path: Path) -> None:
         wait_until(lambda: check_file(file, 10) == [], "the file says that all is well")
         assert list(tmp_path.iterdir()) == [file]  # no drafts
     assert not file.exists()
-    assert "no heartbeat file" in check_file(file)[0]
+    assert "no health file" in check_file(file)[0]
 
 
 def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     """The file is replaced in one step, however often it is written."""
     file, done = tmp_path / "beat", threading.Event()
     facts = Vitals().facts()
-    health.write_heartbeat(file, facts)
+    health.write_facts(file, facts)
 
     def write() -> None:
         for _ in range(300):
-            health.write_heartbeat(file, facts)
+            health.write_facts(file, facts)
         done.set()
 
     writer = threading.Thread(target=write)
@@ -126,15 +126,15 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     writer.join()
 
 
-def test_an_old_heartbeat(tmp_path: Path) -> None:
+def test_an_old_file(tmp_path: Path) -> None:
     """A file that is not written any more is a worker that is gone, or hangs."""
     vitals = Vitals()
     vitals.claimed()
     file = tmp_path / "beat"
-    health.write_heartbeat(file, vitals.facts())
+    health.write_facts(file, vitals.facts())
     assert check_file(file, 30) == []
     os.utime(file, (time.time() - 60, time.time() - 60))
-    assert check_file(file, 30)[0].startswith("the last heartbeat was 60 s ago")
+    assert check_file(file, 30)[0].startswith("the health file was written 60 s ago")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"alive": true}'])
@@ -146,7 +146,7 @@ def test_a_damaged_file_is_a_problem(content: str, tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """Said at the start, where somebody reads it."""
-    with pytest.raises(InvalidArgument, match="heartbeat file"), Monitor(Vitals(), file=tmp_path / "no" / "beat"):
+    with pytest.raises(InvalidArgument, match="health file"), Monitor(Vitals(), file=tmp_path / "no" / "beat"):
         pass
 
 

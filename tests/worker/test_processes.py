@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ import psutil
 import pytest
 import redis
 from servers import wait_until
+from worker import program_fleet
 from worker.conftest import Start
 
 from reliq import InvalidArgument, Item, Queue, Worker
+from reliq._supervisor import Supervisor
 from reliq.embedded import Server
+from reliq.health import Vitals
 
 ROOT = Path(__file__).parents[2]
 LEASE = 0.6
@@ -243,10 +248,11 @@ def test_a_limit_of_items_is_shared_out(queue: Queue, fleet: Begin) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains_all_processes(number: signal.Signals, queue: Queue, fleet: Begin) -> None:
-    """Running handlers end and are finished, what was not begun goes back unblamed and in order, the exit code is 0."""
+    """Running handlers end and are finished, what was not begun goes back unblamed, the exit code is 0."""
     queue.enqueue_many([f"hold-{number:02}" for number in range(12)])
     running = fleet(prefetch=3)
     wait_until(lambda: len(running.began("hold")) == 2, "both processes are at work", timeout=20)
+    begun = {line.split()[1] for line in running.lines}
     wait_until(lambda: queue.counts().in_progress == 8, "both hold items ahead")
     running.process.send_signal(number)
     wait_until(lambda: queue.counts().in_progress == 2, "what was not begun is given back")
@@ -254,7 +260,8 @@ def test_signal_drains_all_processes(number: signal.Signals, queue: Queue, fleet
     assert running.last_words() == "ended 2 0 6 0"
     assert running.process.returncode == 0
     items = queue.claim(20)
-    assert [item.payload for item in items] == [f"hold-{number:02}" for number in range(2, 12)]
+    left = {item.payload for item in items}
+    assert left == {f"hold-{number:02}" for number in range(12)} - begun
     assert {item.attempt for item in items} == {1}
 
 
@@ -344,7 +351,7 @@ def test_a_handler_that_keeps_the_interpreter_to_itself(queue: Queue, fleet: Beg
 
 
 def test_a_paused_process_finds_its_work_done_by_another(queue: Queue, fleet: Begin) -> None:
-    """A process that is stopped past its lease goes on to find that its finish is refused; nothing is done twice over."""
+    """One that was stopped past its lease is told so when it goes on, and its finish is refused."""
     queue.enqueue("hold", id="one")
     running = fleet(lease=LEASE, renewals="process")
     wait_until(lambda: running.began("hold"), "the item is begun", timeout=20)
@@ -369,6 +376,27 @@ def test_a_queue_that_is_gone_ends_all(queue: Queue, redis_client: redis.Redis, 
     running.let_go_on()
     assert running.last_words().startswith("raised StateLost")
     assert running.process.returncode == 1
+
+
+def test_the_health_of_all_processes(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do is known together, is told to the worker's own vitals, and `stop` stops all of them."""
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    vitals = Vitals(handlers=2)
+    worker = Worker(queue, program_fleet.handle, processes=2, prefetch=0, health=vitals)
+    supervisor = Supervisor(worker, 2)
+    with ThreadPoolExecutor() as pool, ExitStack() as at_last:
+        at_last.callback(worker.stop)
+        at_last.callback((tmp_path / "go").touch)
+        result = pool.submit(supervisor.run)
+        wait_until(vitals.ready, "both are ready", timeout=20)
+        queue.enqueue_many(["hold-1", "hold-2"])
+        wait_until(lambda: supervisor.facts()["busy"] == 2, "both are at work")
+        assert supervisor.facts()["ready"]
+        assert len({facts["pid"] for facts in supervisor.facts()["processes"]}) == 2
+        (tmp_path / "go").touch()
+        wait_until(lambda: queue.counts().finished == 2, "both are through")
+        worker.stop()
+        assert result.result(20).finished == 2
 
 
 def test_a_handler_that_cannot_be_handed_over(queue: Queue) -> None:

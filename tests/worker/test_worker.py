@@ -1,8 +1,7 @@
-"""A worker in this process: what it handles, retries, renews, gives back, and when it ends."""
+"""A worker in this process: what it handles, retries, renews, and when it ends."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -10,47 +9,59 @@ from typing import Any
 
 import pytest
 import redis
-from proxy import FaultProxy
 from servers import wait_until
-from worker.conftest import Start
+from worker.conftest import LEASE, Held, Workers
 
 from reliq import InvalidArgument, Item, ItemState, Queue, StateLost, Worker
+from reliq._ledger import WorkerReport
 from reliq.embedded import Server
-from reliq.worker import WorkerReport
-
-LEASE = 0.6  # seconds: short enough to see it end, long enough for a busy machine
 
 
 def ignore(_: Item) -> None:
     return None
 
 
-@pytest.mark.parametrize(("concurrency", "prefetch"), [(1, 0), (1, 50), (4, 16)])
-def test_handles_everything_once(concurrency: int, prefetch: int, queue: Queue) -> None:
-    """Each item is handled once and finished, with any number of threads."""
+@pytest.mark.parametrize(("concurrency", "prefetch"), [(1, 0), (1, 50), (4, None), (4, 16)])
+def test_handles_everything_once(concurrency: int, prefetch: int | None, queue: Queue, workers: Workers) -> None:
+    """Each item is handled once and finished, with any number of handlers."""
     queue.enqueue_many(range(200))
-    seen: Counter[int] = Counter()
-    worker = Worker(
-        queue,
-        lambda item: seen.update([item.payload]),
-        concurrency=concurrency,
-        prefetch=prefetch,
-        return_when_empty=True,
+    seen: list[int] = []
+    report = workers.run(
+        lambda item: seen.append(item.payload), concurrency=concurrency, prefetch=prefetch, return_when_empty=True
     )
-    assert worker.run() == WorkerReport(finished=200)
-    assert seen == Counter(range(200))
+    assert report == WorkerReport(finished=200)
+    assert Counter(seen) == Counter(range(200))
     assert queue.counts().finished == 200
 
 
-def test_one_thread_keeps_the_order(queue: Queue) -> None:
-    """With one thread items are handled in the order of the queue."""
-    queue.enqueue_many(range(50))
+def test_one_handler_keeps_the_order(queue: Queue, workers: Workers) -> None:
+    """With one handler items are handled in the order of the queue."""
+    queue.enqueue_many(range(500))
     seen: list[int] = []
-    Worker(queue, lambda item: seen.append(item.payload), return_when_empty=True).run()
-    assert seen == list(range(50))
+    workers.run(lambda item: seen.append(item.payload), return_when_empty=True)
+    assert seen == list(range(500))
 
 
-def test_failures_are_retried_and_end_among_the_dead(queue: Queue) -> None:
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_coroutine_functions(kind: str, queue: Queue, workers: Workers) -> None:
+    """Both kinds of worker run coroutine functions, also objects whose call is one."""
+
+    class Sender:
+        def __init__(self) -> None:
+            self.sent: list[int] = []
+
+        async def __call__(self, item: Item) -> None:
+            self.sent.append(item.payload)
+
+    if workers.kind != kind:
+        pytest.skip("one kind at a time")
+    queue.enqueue_many(range(20))
+    sender = Sender()
+    assert workers.run(sender, concurrency=3, return_when_empty=True) == WorkerReport(finished=20)
+    assert sorted(sender.sent) == list(range(20))
+
+
+def test_failures_are_retried_and_end_among_the_dead(queue: Queue, workers: Workers) -> None:
     """What a handler raises is a failed attempt; after max_attempts the item is dead, with the error beside it."""
     queue.enqueue("bad", id="bad")
     queue.enqueue("good", id="good")
@@ -61,221 +72,126 @@ def test_failures_are_retried_and_end_among_the_dead(queue: Queue) -> None:
             attempts.append(item.attempt)
             raise ValueError("this one never works")
 
-    assert Worker(queue, handle, return_when_empty=True).run() == WorkerReport(finished=1, failed=3)
+    assert workers.run(handle, return_when_empty=True) == WorkerReport(finished=1, failed=3)
     assert attempts == [1, 2, 3]
     info = queue.get("bad")
     assert (info.state, info.failures, info.error) == (ItemState.DEAD, 3, "ValueError: this one never works")
 
 
-def test_failure_then_success(queue: Queue) -> None:
-    """An item that works at its second attempt is finished."""
-    queue.enqueue("payload", id="one")
+def test_failures_of_one_turn_are_told_apart(queue: Queue, workers: Workers) -> None:
+    """Errors of many items keep to their items, though they go to the server together."""
+    queue.configure(max_attempts=1)
+    queue.enqueue_many(range(50))
 
     def handle(item: Item) -> None:
-        if item.attempt == 1:
-            raise RuntimeError
+        raise ValueError(item.payload)
 
-    assert Worker(queue, handle, return_when_empty=True).run() == WorkerReport(finished=1, failed=1)
-    assert queue.get("one").state is ItemState.FINISHED
+    assert workers.run(handle, concurrency=4, return_when_empty=True) == WorkerReport(failed=50)
+    assert {info.payload: info.error for info in queue.scan("dead")} == {n: f"ValueError: {n}" for n in range(50)}
 
 
-def test_lease_is_renewed_while_a_handler_runs(queue: Queue, start: Start) -> None:
+def test_lease_is_renewed_while_a_handler_runs(queue: Queue, workers: Workers, held: Held) -> None:
     """A handler may run for longer than its lease; nobody else gets the item."""
     queue.enqueue("payload")
-    release, running = threading.Event(), threading.Event()
-
-    def handle(item: Item) -> None:
-        running.set()
-        release.wait(20)
-
-    result = start(Worker(queue, handle, lease=LEASE, max_items=1))
-    assert running.wait(10)
+    running = workers.start(held, lease=LEASE, max_items=1)
+    held.wait_for(1)
     until = time.monotonic() + 2.5 * LEASE
     while time.monotonic() < until:
         assert queue.claim(wait=0.05) == []  # every claim would recover an ended lease
-    release.set()
-    assert result.result(10) == WorkerReport(finished=1)
+    held.let_go()
+    assert running.report() == WorkerReport(finished=1)
 
 
-def test_lost_lease_is_not_finished(queue: Queue, start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """An item that somebody else has by now is left to them, and counted as lost."""
+def test_a_handler_that_settles_its_item_itself(queue: Queue, workers: Workers) -> None:
+    """What the handler did with its item stands, whatever it returns."""
     queue.enqueue("payload", id="one")
-    release, running = threading.Event(), threading.Event()
 
     def handle(item: Item) -> None:
-        running.set()
-        release.wait(20)
+        queue.finish(item)
+        item.settled = True
 
-    result = start(Worker(queue, handle, lease=60, max_items=1))
-    assert running.wait(10)
-    take_away(queue, "one")
-    release.set()
-    with caplog.at_level(logging.WARNING, "reliq.worker"):
-        assert result.result(10) == WorkerReport(lost=1)
-    assert "lease lost on one" in caplog.text
-    assert queue.get("one").state is ItemState.IN_PROGRESS
-    assert queue.counts().finished == 0
+    assert workers.run(handle, return_when_empty=True) == WorkerReport(finished=1)
+    assert queue.counts().finished == 1
 
 
-def take_away(queue: Queue, item_id: str) -> None:
-    """Recovers a live lease as if its end had come, and claims the item for somebody else."""
-    with Queue("q", client=redis.Redis(unix_socket_path=socket_of(queue))) as other:
-        other._session.now_ms = b"%d" % round((time.time() + 3600) * 1000)
-        assert [item.id for item in other.claim(lease=3600)] == [item_id]
-
-
-def socket_of(queue: Queue) -> str:
-    return str(queue._driver._take().path)
-
-
-def test_a_handler_that_hangs_keeps_nobody_waiting(queue: Queue, start: Start) -> None:
+def test_a_handler_that_hangs_keeps_nobody_waiting(queue: Queue, workers: Workers) -> None:
     """What was claimed ahead while handlers were fast goes back when they come to stand still, and keeps its turn."""
-    queue.enqueue_many(range(2000))
-    hanging, go_on = threading.Event(), threading.Event()
-
-    def handle(item: Item) -> None:
-        if item.payload == 1500:
-            hanging.set()
-            assert go_on.wait(30)
-
-    start(Worker(queue, handle))
-    assert hanging.wait(30)
+    held = Held(only=lambda item: item.payload == 1500)
+    queue.enqueue_many(range(3000))
+    workers.start(held)
+    held.wait_for(1501)
     wait_until(lambda: queue.counts().in_progress == 2, "all but two items to be given back")
     assert [item.payload for item in queue.claim(3)] == [1502, 1503, 1504]
-    go_on.set()
+    held.let_go()
 
 
-def test_max_items(queue: Queue) -> None:
+def test_max_items(queue: Queue, workers: Workers) -> None:
     """The worker ends after so many items and claims none beyond them."""
     queue.enqueue_many(range(20))
-    assert Worker(queue, ignore, max_items=7, concurrency=3, prefetch=10).run() == WorkerReport(finished=7)
+    assert workers.run(ignore, max_items=7, concurrency=3, prefetch=10) == WorkerReport(finished=7)
     counts = queue.counts()
     assert (counts.queued, counts.in_progress) == (13, 0)
 
 
-def test_max_items_counts_failures(queue: Queue) -> None:
+def test_max_items_counts_failures(queue: Queue, workers: Workers) -> None:
     """A failed attempt is one of them."""
     queue.enqueue("bad")
 
     def handle(_: Item) -> None:
         raise RuntimeError
 
-    assert Worker(queue, handle, max_items=2).run() == WorkerReport(failed=2)
+    assert workers.run(handle, max_items=2) == WorkerReport(failed=2)
 
 
-def test_return_when_empty(queue: Queue) -> None:
+def test_max_seconds(queue: Queue, workers: Workers) -> None:
+    """The worker ends when its time is over, idle or not."""
+    started = time.monotonic()
+    assert workers.run(ignore, max_seconds=0.3) == WorkerReport()
+    assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_return_when_empty(queue: Queue, workers: Workers) -> None:
     """An empty queue ends the worker at once, and items that are due later don't hold it up."""
     queue.enqueue("later", delay=600)
     started = time.monotonic()
-    assert Worker(queue, ignore, return_when_empty=True).run() == WorkerReport()
+    assert workers.run(ignore, return_when_empty=True) == WorkerReport()
     assert time.monotonic() - started < 1.5
 
 
-def test_stop_of_an_idle_worker(queue: Queue, start: Start, redis_client: redis.Redis) -> None:
-    """A worker that waits ends within one wait."""
-    worker = Worker(queue, ignore)
-    result = start(worker)
-    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "the worker waits")
-    worker.stop()
-    assert result.result(5) == WorkerReport()
-
-
-def test_stop_gives_back_what_was_not_started(queue: Queue, start: Start) -> None:
-    """At once, while a handler still runs: in order, without an attempt; the handler then ends and is finished."""
-    queue.enqueue_many(range(10))
-    release, running = threading.Event(), threading.Event()
-
-    def handle(item: Item) -> None:
-        running.set()
-        release.wait(20)
-
-    worker = Worker(queue, handle, prefetch=5)
-    result = start(worker)
-    assert running.wait(10)
-    wait_until(lambda: queue.counts().in_progress == 6, "the worker holds items ahead")
-    worker.stop()
-    wait_until(lambda: queue.counts().in_progress == 1, "they are given back while the handler runs")
-    assert not result.done()
-    release.set()
-    assert result.result(10) == WorkerReport(finished=1, released=5)
-    items = queue.claim(10)
-    assert [item.payload for item in items] == list(range(1, 10))
-    assert {item.attempt for item in items} == {1}
-
-
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_handler_that_wants_the_process_to_end(kind: type[BaseException], queue: Queue) -> None:
-    """It fails its item and stops the worker, which gives back the others."""
-    queue.enqueue_many(range(5))
-
-    def handle(item: Item) -> None:
-        raise kind
-
-    report = Worker(queue, handle, prefetch=4).run()
-    assert (report.failed, report.finished) == (1, 0)
-    counts = queue.counts()
-    assert (counts.in_progress, counts.queued) == (0, 5)
-    assert [item.payload for item in queue.claim(5)] == [1, 2, 3, 4, 0]
-
-
-def test_unreadable_item_does_not_stop_the_worker(queue: Queue, redis_client: redis.Redis) -> None:
+def test_unreadable_item_does_not_stop_the_worker(queue: Queue, redis_client: redis.Redis, workers: Workers) -> None:
     """It is set aside, and the worker goes on."""
     queue.enqueue("broken", id="broken")
     queue.enqueue("good", id="good")
     record: Any = redis_client.hget("reliq:{q}:items", "broken")
     redis_client.hset("reliq:{q}:items", "broken", record[:6] + b"\xc1")
-    assert Worker(queue, ignore, return_when_empty=True).run() == WorkerReport(finished=1)
+    assert workers.run(ignore, return_when_empty=True) == WorkerReport(finished=1)
     assert queue.get("broken").state is ItemState.DEAD
 
 
-@pytest.mark.parametrize("until_empty", [False, True])
-def test_unreachable_server_is_ridden_out(
-    until_empty: bool, queue: Queue, proxy: FaultProxy, start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Calls that give up don't end the worker: it handles what is there when the server is back."""
-    queue.enqueue_many(range(3))
-    handled: list[Any] = []
-    with Queue("q", proxy.url, timeout=0.05) as away, caplog.at_level(logging.WARNING, "reliq.worker"):
-        proxy.refuse_connections()
-        limit = None if until_empty else 3
-        result = start(Worker(away, handled.append, return_when_empty=until_empty, max_items=limit))
-        wait_until(lambda: caplog.text.count("got no answer") >= 2, "two calls have given up")
-        assert not result.done()
-        proxy.accept_connections()
-        assert result.result(10) == WorkerReport(finished=3)
-    assert len(handled) == 3
-
-
-def test_lost_state_ends_the_worker(server: Server, redis_client: redis.Redis, start: Start) -> None:
+def test_lost_state_ends_the_worker(server: Server, redis_client: redis.Redis, workers: Workers) -> None:
     """A queue that is gone is no empty queue: run() raises what happened."""
     with Queue("gone", server.socket_url) as queue:
         queue.enqueue("payload")
-        handled = threading.Event()
-        result = start(Worker(queue, lambda _: handled.set()))
-        assert handled.wait(10)
+        running = workers.start(ignore, names=("gone",))
         wait_until(lambda: queue.counts().finished, "the item is finished")
         redis_client.flushall()
-        assert isinstance(result.exception(10), StateLost)
+        assert isinstance(running.result.exception(10), StateLost)
 
 
-def test_lost_state_while_a_handler_runs(server: Server, redis_client: redis.Redis, start: Start) -> None:
+def test_lost_state_while_a_handler_runs(
+    server: Server, redis_client: redis.Redis, workers: Workers, held: Held
+) -> None:
     """The handler's end is waited for, and then run() raises."""
     with Queue("gone", server.socket_url) as queue:
         queue.enqueue("payload")
-        release, running = threading.Event(), threading.Event()
-
-        def handle(_: Item) -> None:
-            running.set()
-            release.wait(20)
-
-        result = start(Worker(queue, handle))
-        assert running.wait(10)
+        running = workers.start(held, names=("gone",))
+        held.wait_for(1)
         redis_client.flushall()
-        release.set()
-        assert isinstance(result.exception(10), StateLost)
+        held.let_go()
+        assert isinstance(running.result.exception(10), StateLost)
 
 
-def test_two_workers_share_a_queue(queue: Queue, server: Server, start: Start) -> None:
+def test_two_workers_share_a_queue(queue: Queue, workers: Workers) -> None:
     """Workers on one queue divide its items."""
     queue.enqueue_many(range(300))
     seen: Counter[int] = Counter()
@@ -285,15 +201,37 @@ def test_two_workers_share_a_queue(queue: Queue, server: Server, start: Start) -
         with lock:
             seen[item.payload] += 1
 
-    with Queue("q", server.socket_url) as other:
-        results = [start(Worker(q, handle, concurrency=2, return_when_empty=True)) for q in (queue, other)]
-        reports = [result.result(30) for result in results]
-    assert sum(report.finished for report in reports) == 300
+    running = [workers.start(handle, concurrency=2, return_when_empty=True) for _ in range(2)]
+    assert sum(one.report().finished for one in running) == 300
     assert seen == Counter(range(300))
 
 
-@pytest.mark.parametrize("options", [{"concurrency": 0}, {"prefetch": -1}, {"lease": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"prefetch": -1},
+        {"lease": 0},
+        {"time_limit": 0},
+        {"max_items": 0},
+        {"on_error": {"ValueError": ValueError}},
+        {"on_error": {ValueError: 3}},
+        {"order": "random"},
+        {"weights": {}},
+        {"processes": 0},
+        {"renewals": "never"},
+        {"resolve": "finish"},
+    ],
+)
 def test_arguments_out_of_range(options: dict[str, Any], queue: Queue) -> None:
     """A worker that could not work is refused when it is made."""
     with pytest.raises(InvalidArgument):
         Worker(queue, ignore, **options)
+
+
+def test_a_worker_runs_again(queue: Queue) -> None:
+    """A worker that came to its end can be run again."""
+    worker = Worker(queue, ignore, return_when_empty=True)
+    for _ in range(2):
+        queue.enqueue("payload")
+        assert worker.run() == WorkerReport(finished=1)
