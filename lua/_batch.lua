@@ -1,5 +1,5 @@
 -- needs: meta items queued scheduled attempts groups members batches
--- uses: _enqueue
+-- uses: _enqueue _journal
 -- cold
 -- A batch is a number of items and one that follows when they are through. `members` has the batch of each item that is
 -- still awaited, `batches` for each batch 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1 when no
@@ -31,6 +31,12 @@ function offered.write_batch(condition, is_sealed, total, awaited)
 end
 
 -- The item that follows, as one string: lengths and values of id, due and group, then the body.
+function offered.touch_batch(name)
+  if field.mirrored then
+    touched[#touched + 1], touched[#touched + 2] = 'b', name
+  end
+end
+
 function offered.pack_then(id, due, group, body)
   return char(#id) .. id .. char(#due) .. due .. char(#group) .. group .. body
 end
@@ -55,6 +61,7 @@ function offered.follow_batch(name, now)
     made = 1
   end
   call('HDEL', batches, name, 't' .. name)
+  offered.touch_batch(name)
   return made
 end
 

@@ -1,5 +1,5 @@
 -- needs: claim_id count lease_ms meta items queued claims leases attempts errors dead finished_order groups checkpoints
--- uses: _history _lease _skip _limits _producers _after
+-- uses: _history _lease _skip _limits _producers _after _journal
 -- The oldest items under a lease. The claim id that the client made is their receipt; while it holds items, asking
 -- again with it brings the same ones, because the first reply may have been lost.
 
@@ -84,6 +84,7 @@ local function hold_items(ids, deadline)
   call('ZADD', leases, deadline, claim_id)
   call('HSET', claims, claim_id, pack_ids(ids))
   add('in_progress', #ids)
+  touch(ids)
 end
 
 local function histories_of(ids)

@@ -1,5 +1,5 @@
 -- needs: meta items finished_order attempts errors checkpoints
--- uses: _stamp _ids
+-- uses: _stamp _ids _journal
 -- An item that has ended keeps its id and, instead of its record: byte 255, a stamp of when, 'f' finished or
 -- 'r' removed or 'c' cancelled with its place still in the queue, and the receipt that finished it. 'F' and 'R' have
 -- the length of the receipt in one byte, the receipt, and the result or the reason that the holder gave.
@@ -46,6 +46,7 @@ local function mark_ended(ids, how, receipt, when)
     fields[i * 2] = ended
   end
   call('HSET', items, unpack(fields))
+  touch(ids)
 end
 
 -- Ends items that their holder has something to say of: how is 'F' or 'R', `words` the results or reasons.
@@ -59,6 +60,7 @@ local function end_with_words(ids, how, receipt, words, now)
   end
   call('HSET', items, unpack(fields))
   drop_history(ids)
+  touch(ids)
   add('remembered', #ids)
 end
 

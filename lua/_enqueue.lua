@@ -1,5 +1,5 @@
 -- needs: meta items queued scheduled attempts groups
--- uses: _history
+-- uses: _history _journal
 -- New items: their places, their records, and what goes with them. An id that the queue knows is left as it is.
 
 -- Leaves out the items that the queue knows already. `lists` run beside the ids: bodies, dues, group names.
@@ -114,4 +114,5 @@ local function add_items(ids, bodies, places, later, named, now)
   change('stamp', stamp + #ids - 1)
   add('enqueued', #ids)
   add('waiting_bytes', bytes)
+  touch(ids)
 end

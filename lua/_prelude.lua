@@ -41,6 +41,7 @@ local function typed(key, kind)
 end
 
 local cold -- gives what is seldom needed: _cold.lua
+local journaling = {} -- for mirrored queues, in scripts that change something: _journal.lua
 
 -- meta is read once, at the door, and written once, at the end: a command costs a script as much as ten items do.
 local known = '' -- the queue's epoch, '' where there is no such queue yet
@@ -52,7 +53,7 @@ local place_in_changes = {} -- where a name stands in there
 -- What most queues never use: limits, groups, batches, listeners. Read only where `extras` says that one of them is.
 local EXTRAS = {
   'grouped', 'group_limit', 'batched', 'watched_until_ms', 'producers_until_ms', 'max_bytes', 'max_in_progress', 'rate',
-  'rate_burst', 'rate_at',
+  'rate_burst', 'rate_at', 'mirrored', 'journal_max',
 }
 
 -- Reads meta and refuses what this client must not touch. Reading is allowed while the queue is rebuilt.
@@ -81,6 +82,9 @@ local function enter(names, reading)
   if extras then
     for i, value in ipairs(call('HMGET', meta, unpack(EXTRAS))) do
       field[EXTRAS[i]] = value or nil
+    end
+    if field.mirrored and journaling.may_write then
+      journaling.may_write()
     end
   end
 end
@@ -111,6 +115,9 @@ local function save()
   if #changes > 0 then
     call('HSET', meta, unpack(changes))
     changes, place_in_changes = {}, {}
+  end
+  if field.mirrored and journaling.write then
+    journaling.write()
   end
 end
 

@@ -1,5 +1,5 @@
 -- needs: meta items queued claims leases attempts errors orphaned dead
--- uses: _lease _place _after
+-- uses: _lease _place _after _journal
 -- cold
 -- Takes items back whose lease has ended. The queue's policy says where to; deliveries that never came back count
 -- with failures against max_deliveries, so that an item that kills its worker ends among the dead.
@@ -55,6 +55,7 @@ local function recover_ids(ids, now, expiry, max_deliveries, moved, back, back_r
     end
   end
   call('HSET', attempts, unpack(updates))
+  touch(ids)
   if #aside > 0 then
     call('ZADD', orphaned, unpack(aside))
   end

@@ -1,5 +1,5 @@
 -- needs: meta items queued attempts scheduled orphaned dead groups
--- uses: _ids _place
+-- uses: _ids _place _journal
 -- Puts set-aside items back into the queue: at its tail, or at its head where they keep their turn.
 
 local function may_queue_again()
@@ -48,4 +48,5 @@ local function queue_again(ids, states, histories, records, at_head)
   call('ZREM', orphaned, unpack(ids))
   call('ZREM', dead, unpack(ids))
   add('waiting_bytes', bytes)
+  touch(ids)
 end

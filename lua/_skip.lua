@@ -1,5 +1,5 @@
 -- needs: attempts dead errors
--- uses: _end _park _after
+-- uses: _end _park _after _journal
 -- cold
 -- What a claim passes over at the head of the queue: cancelled places, unreadable items, and those that are to wait for
 -- the turn of their group.
@@ -28,6 +28,7 @@ local function bury_broken(ids, now)
     reasons[i * 2 - 1], reasons[i * 2] = id, 'its record is missing or unreadable'
   end
   call('ZADD', dead, unpack(buried))
+  touch(ids)
   call('HSET', errors, unpack(reasons))
 end
 

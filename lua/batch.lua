@@ -7,7 +7,7 @@
 -- last two are -1 where the batch is through, or was never begun and no item is given.
 -- Errors: QUEUE_FULL length limit bytes limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT,
 --   WRONG_TYPE, NO_RIGHT.
--- uses: _wake _alarm _room _enqueue _batch
+-- uses: _wake _alarm _room _enqueue _batch _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -20,6 +20,7 @@ local groups = KEYS[9] -- hash: id -> its group
 local parked = KEYS[10] -- zset: items that wait for the turn of their group
 local members = KEYS[11] -- hash: id -> its batch
 local batches = KEYS[12] -- hash: batch -> how far it is, and what follows
+local journal = KEYS[13] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local batch_id = ARGV[3] -- its id
@@ -83,6 +84,7 @@ if n > 0 then
   places, later = split_due(ids, dues)
   add_items(ids, bodies, places, later, grouped(ids, names), now)
 end
+cold().touch_batch(batch_id)
 if seal and awaited <= 0 then
   wakes = cold().follow_batch(batch_id, now)
   total, awaited = -1, -1

@@ -5,7 +5,7 @@
 -- not seen for FORGET_MS are forgotten. Repeating it changes nothing more.
 -- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due or a lease ends (-1: nothing will)}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _next _due _expired
+-- uses: _wake _next _due _expired _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -27,6 +27,7 @@ local batches = KEYS[18] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[19] -- zset: id that somebody waits for, by the end of the wait in ms
 local workers = KEYS[20] -- zset: worker by when it was last seen, in ms
 local worker_facts = KEYS[21] -- hash: worker -> what it says of itself
+local journal = KEYS[22] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local worker = ARGV[3] -- its name

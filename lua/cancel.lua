@@ -4,7 +4,7 @@
 -- Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it removed those that were queued or scheduled.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _end _where _place _after _producers
+-- uses: _wake _end _where _place _after _producers _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local attempts = KEYS[3] -- hash: id -> history
@@ -25,6 +25,7 @@ local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
 local producers = KEYS[19] -- zset: producer that waits for room, by the end of its wait in ms
 local room = KEYS[20] -- list: one token lets one producer try again
+local journal = KEYS[21] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids

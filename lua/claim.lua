@@ -7,7 +7,7 @@
 --   more = 1: the search met its bound before it found enough items, ask again at once;
 --   next: ms until something falls due or the limits allow an item (-1: nothing will), only where there are no ids.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _wait _due _expired _claim
+-- uses: _wake _wait _due _expired _claim _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -30,6 +30,7 @@ local batches = KEYS[19] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[20] -- zset: id that somebody waits for, by the end of the wait in ms
 local producers = KEYS[21] -- zset: producer that waits for room, by the end of its wait in ms
 local room = KEYS[22] -- list: one token lets one producer try again
+local journal = KEYS[23] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local claim_id = ARGV[3] -- made by the client; the receipt of what this claim takes

@@ -2,7 +2,7 @@
 -- discard: removes orphaned and dead items for good. Repeating it changes nothing more.
 -- Returns {'ok', epoch, states that the ids had ('' unknown)}: it removed those that were orphaned or dead.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _end _where _after
+-- uses: _wake _end _where _after _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local attempts = KEYS[3] -- hash: id -> history
@@ -21,6 +21,7 @@ local parked = KEYS[15] -- zset: items that wait for the turn of their group
 local members = KEYS[16] -- hash: id -> its batch
 local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
+local journal = KEYS[19] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: ids

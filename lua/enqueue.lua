@@ -5,7 +5,7 @@
 -- Returns {'ok', epoch, indexes (from 0) of the items that were there already}.
 -- Errors: QUEUE_FULL length limit bytes limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT,
 --   WRONG_TYPE, NO_RIGHT.
--- uses: _wake _alarm _enqueue _room
+-- uses: _wake _alarm _enqueue _room _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -16,6 +16,7 @@ local wake = KEYS[7] -- list: one token wakes one worker
 local alarm = KEYS[8] -- list: a token wakes the sweeper
 local groups = KEYS[9] -- hash: id -> its group
 local parked = KEYS[10] -- zset: items that wait for the turn of their group
+local journal = KEYS[11] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local stride = ARGV[3] -- 2: id, body; 3: and due ('' at once, '+ms' from now, 'ms' absolute); 4: and group ('' none)

@@ -4,7 +4,7 @@
 -- same receipt it changes nothing more.
 -- Returns {'ok', epoch, outcomes}: for each item 'lost', 'dead', 'removed', 'queued', or the ms at which it is due.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _alarm _place _finish
+-- uses: _wake _alarm _place _finish _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -25,6 +25,7 @@ local parked = KEYS[17] -- zset: items that wait for the turn of their group
 local members = KEYS[18] -- hash: id -> its batch
 local batches = KEYS[19] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[20] -- zset: id that somebody waits for, by the end of the wait in ms
+local journal = KEYS[21] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of items, and for each item four: id, after, jitter (0 to 1), error;
@@ -127,9 +128,10 @@ local function sorted_out(mine, at, from, receipt, outcome)
 end
 
 -- Gives the items their places. Returns how many bytes wait now that did not before.
-local function place_failed(go, receipt)
+local function place_failed(go, mine, receipt)
   if #go.updates > 0 then
     call('HSET', attempts, unpack(go.updates))
+    touch(mine)
     call('HSET', errors, unpack(go.reasons))
   end
   if #go.dead > 0 then
@@ -169,7 +171,7 @@ while from < #ARGV do
   end
   if #mine > 0 then
     local go = sorted_out(mine, at, from, receipt, outcome)
-    add('waiting_bytes', place_failed(go, receipt))
+    add('waiting_bytes', place_failed(go, mine, receipt))
     keep_claim(receipt, left, #mine)
     wakes = wakes + #go.queued
     if extras then

@@ -3,7 +3,7 @@
 -- finish counts until the item has been recovered. Repeated with the same receipt it is a quiet yes.
 -- Returns {'ok', epoch, indexes (from 0) of the items that are not held under their receipt any more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _finish
+-- uses: _wake _finish _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local claims = KEYS[3] -- hash: receipt -> ids that it holds
@@ -22,6 +22,7 @@ local parked = KEYS[15] -- zset: items that wait for the turn of their group
 local members = KEYS[16] -- hash: id -> its batch
 local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
+local journal = KEYS[19] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids

@@ -5,7 +5,7 @@
 -- quiet yes and enqueues nothing more.
 -- Returns {'ok', epoch, indexes (from 0) of the items that are not held under their receipt any more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _alarm _enqueue _finish
+-- uses: _wake _alarm _enqueue _finish _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local claims = KEYS[3] -- hash: receipt -> ids that it holds
@@ -25,6 +25,7 @@ local members = KEYS[16] -- hash: id -> its batch
 local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
 local alarm = KEYS[19] -- list: a token wakes the sweeper
+local journal = KEYS[20] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local ending = ARGV[3] -- items that end

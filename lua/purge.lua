@@ -3,7 +3,7 @@
 -- Repeating it removes the next ones.
 -- Returns {'ok', epoch, how many it removed, 1 where there may be more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _end _place _turns _after _producers
+-- uses: _wake _end _place _turns _after _producers _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -24,6 +24,7 @@ local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
 local producers = KEYS[19] -- zset: producer that waits for room, by the end of its wait in ms
 local room = KEYS[20] -- list: one token lets one producer try again
+local journal = KEYS[21] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local state = ARGV[3] -- 'queued', 'scheduled', 'orphaned', 'dead' or 'finished' (forgets ended ids)
@@ -60,6 +61,7 @@ local function purge_items(ids, bytes, drop_places)
   if #ids > 0 then
     call('HDEL', items, unpack(ids))
     drop_history(ids)
+    touch(ids)
     add('waiting_bytes', -bytes)
   end
   drop_places()

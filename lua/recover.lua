@@ -3,7 +3,7 @@
 -- does the same for up to 100 items; this is for sweeping and for operators. Repeating it takes the next ones.
 -- Returns {'ok', epoch, requeued, orphaned, dead, unreadable, queued because due, leases that have ended still}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _due _expired
+-- uses: _wake _due _expired _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -22,6 +22,7 @@ local parked = KEYS[15] -- zset: items that wait for the turn of their group
 local members = KEYS[16] -- hash: id -> its batch
 local batches = KEYS[17] -- hash: batch -> how far it is, and what follows
 local watched = KEYS[18] -- zset: id that somebody waits for, by the end of the wait in ms
+local journal = KEYS[19] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local limit = ARGV[3] -- items at most, 1 to 1000

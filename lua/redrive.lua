@@ -4,7 +4,7 @@
 -- Repeated with the same token it moves nothing more and gives the same answer.
 -- Returns {'ok', epoch, how many it moved}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _requeue _wake
+-- uses: _requeue _wake _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -15,6 +15,7 @@ local dead = KEYS[7] -- zset: id by time of death in ms
 local waiting = KEYS[8] -- zset: idle worker by the end of its wait in ms
 local wake = KEYS[9] -- list: one token wakes one worker
 local groups = KEYS[10] -- hash: id -> its group
+local journal = KEYS[11] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local token = ARGV[3] -- made by the client for this call

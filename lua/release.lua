@@ -3,7 +3,7 @@
 -- No failure is counted. Repeated with the same receipt it is a quiet yes.
 -- Returns {'ok', epoch, indexes (from 0) of the items that are not held under their receipt any more}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _lease _place _wake
+-- uses: _lease _place _wake _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -12,6 +12,7 @@ local leases = KEYS[5] -- zset: receipt by deadline in ms
 local attempts = KEYS[6] -- hash: id -> history
 local waiting = KEYS[7] -- zset: idle worker by the end of its wait in ms
 local wake = KEYS[8] -- list: one token wakes one worker
+local journal = KEYS[9] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 -- ARGV[3...]: runs of receipt, number of ids, ids
@@ -52,6 +53,7 @@ while from < #ARGV do
   from = from + 2 + size
 end
 place_at_head(back, records)
+touch(back)
 add('waiting_bytes', weight(records))
 for _, claim in ipairs(settled) do
   keep_claim(unpack(claim))

@@ -165,8 +165,7 @@ class HandlerThread:
 
     async def _handled(self, handler: Handler, item: Item) -> object:
         loop, mine = asyncio.get_running_loop(), asyncio.current_task()
-        assert mine is not None
-        if self._options.cancel_on_lost:
+        if self._options.cancel_on_lost and mine is not None:
             self._cancel = lambda: loop.call_soon_threadsafe(_cancel_if_lost, mine, item)
         try:
             return await within(self._options.time_limit, handler, item)

@@ -460,7 +460,8 @@ class Turns:
             late = give_up_at is not None and self.clock() >= give_up_at
             if not self.ledger.held or self._hurry or late:
                 break
-            due = [source.again_at - self.clock() for source in self.sources if source.failures]
+            # not less than LINGER: a handler may run on for long, with nothing to settle before it ends
+            due = [max(LINGER, source.again_at - self.clock()) for source in self.sources if source.failures]
             due += [] if give_up_at is None else [give_up_at - self.clock()]
             if not self.done:
                 yield Wait(max(0.0, min(due)) if due else None)

@@ -42,7 +42,7 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         timeout: Seconds = DEFAULT_TIMEOUT,
     ) -> None:
         self.name = check_name(name)
-        self._made_of = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
+        self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
         self._made_of |= {"payload_type": payload_type, "timeout": timeout}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)

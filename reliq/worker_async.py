@@ -1,4 +1,4 @@
-"""A worker of tasks: as worker.py, in one event loop. Renewing has a thread, so that a blocked loop keeps its leases."""
+"""A worker of tasks: as worker.py, in one event loop. Renewing has a thread: a blocked loop keeps its leases."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ ORDER = """
     _keys _ids _codec _scripts
     _blobs codecs typed
     _session _reading _commands _policy _plans _gathering _consume_rules _consuming _arguments
+    _ledger _handlers _worker_options _turns
     _lifeline _server_files _server embedded
     connect _replies _driver _driver_async
     _coalesce _coalesce_async
@@ -26,6 +27,7 @@ ORDER = """
     queue queue_async
     health _wire _renewer _renewals_process _renewals
     _supervised _child _supervisor
+    _limits _handler_threads _handler_tasks _resolver
     worker worker_async
     __init__ testing demo cli
     __main__

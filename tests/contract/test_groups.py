@@ -80,12 +80,11 @@ def test_released_items_keep_their_turn(queue: Queue) -> None:
 @pytest.mark.parametrize("retry", ["tail", "head", "later"])
 def test_a_retry_keeps_the_turn(queue: Queue, clock: Clock, retry: str) -> None:
     """A failed item goes before the rest of its group, wherever it waits; others go on meanwhile."""
-    queue.configure(retry=retry, backoff_base=60, backoff_cap=60)
-    add(queue, "a1 a2 b1")
-    items = queue.claim(5)
-    queue.fail(items[0])
-    add(queue, "a3 -1")
-    queue.finish(items[1])
+    queue.configure(retry=retry)
+    add(queue, "a1 a2 b1 -1 a3")
+    failed, finished = queue.claim(2)
+    queue.fail(failed, retry_after=60 if retry == "later" else None)
+    queue.finish(finished)
     if retry == "later":
         assert drained(queue) == "-1"
         clock.advance(60)

@@ -22,6 +22,7 @@ class Program:
 
     name: str
     process: subprocess.Popen[bytes]
+    begun: bool = False  # it was seen at work
 
     @property
     def who(self) -> str:
@@ -84,7 +85,8 @@ class Fleet:
     def is_at_work(self, program: Program) -> bool:
         """Whether it has begun to handle items."""
         found = self.histories / f"{program.name}-{program.process.pid}.jsonl"
-        return found.exists() and b'"began"' in found.read_bytes()
+        program.begun = program.begun or (found.exists() and b'"began"' in found.read_bytes())
+        return program.begun
 
     def log(self, program: Program) -> str:
         return (self.histories / f"{program.name}.log").read_text()[-2000:]

@@ -14,6 +14,7 @@ from contract.evidence import check_server
 from servers import wait_until
 
 from reliq import AsyncQueue, Item, Queue, Worker
+from reliq._handler_threads import is_coroutine_function
 from reliq._ledger import WorkerReport
 from reliq.embedded import Server
 from reliq.worker_async import AsyncWorker
@@ -108,10 +109,10 @@ class Workers:
         return asyncio.run(main())
 
     def _adapted(self, handler: Any) -> Any:
-        if self.kind == "tasks" or asyncio.iscoroutinefunction(handler):
-            return handler
         if isinstance(handler, Mapping):
             return {name: self._adapted(one) for name, one in handler.items()}
+        if self.kind == "tasks" or is_coroutine_function(handler):
+            return handler
         return coroutine_of(handler)
 
 

@@ -14,7 +14,7 @@ from reliq import Item, Queue
 
 def calls(client: redis.Redis, command: str = "evalsha") -> int:
     """Calls of a command that the server has had since its figures were reset."""
-    stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+    stats: dict[str, Any] = client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
@@ -35,7 +35,7 @@ def test_one_call_a_batch(queue: Queue, redis_client: redis.Redis, workers: Work
 def test_an_idle_worker_hardly_calls(queue: Queue, redis_client: redis.Redis, workers: Workers) -> None:
     """It says that it is idle, and blocks: two calls in four seconds."""
     workers.start(lambda _: None, concurrency=4)
-    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits")  # type: ignore[index]
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits")
     redis_client.config_resetstat()
     until = time.monotonic() + 4.5
     wait_until(lambda: time.monotonic() >= until, "some seconds have gone by")

@@ -19,16 +19,16 @@ def orphans(queue: Queue) -> Queue:
     for number in range(5):
         queue.enqueue(number, id=f"item-{number}")
     queue.claim(5, lease=0.001)
-    wait_until(lambda: queue.recover() and queue.counts().orphaned == 5, "all are orphaned")
+    wait_until(lambda: queue.recover() is not None and queue.counts().orphaned == 5, "all are orphaned")
     return queue
 
 
 def test_does_what_the_function_says(orphans: Queue) -> None:
     """Each item goes where the function says; None leaves it."""
-    decisions = ["finish", "requeue", "dead", None, "finish"]
+    decisions: list[str | None] = ["finish", "requeue", "dead", None, "finish"]
 
     def decide(info: ItemInfo) -> str | None:
-        return decisions[info.payload]
+        return decisions[int(info.payload)]
 
     assert resolve_orphaned(orphans, decide, 100) == 4
     states = [orphans.get(f"item-{number}").state for number in range(5)]

@@ -95,14 +95,14 @@ def test_one_wait_for_all(pair: tuple[Queue, Queue], redis_client: redis.Redis, 
     """An idle worker begins with an item of any of its queues at once, and hardly calls meanwhile."""
     held = Held(only=lambda _: False)
     workers.start(held, names=NAMES)
-    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits")  # type: ignore[index]
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits")
     for number in range(6):
         asked = time.monotonic()
         pair[number % 2].enqueue(number)
         held.wait_for(number + 1)
         assert time.monotonic() - asked < 1.0
     wait_until(lambda: sum(queue.counts().finished for queue in pair) == 6, "all are finished")
-    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits again")  # type: ignore[index]
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "it waits again")
     redis_client.config_resetstat()
     until = time.monotonic() + 4.2
     wait_until(lambda: time.monotonic() >= until, "some seconds have gone by")

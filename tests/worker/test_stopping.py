@@ -24,12 +24,12 @@ from reliq.worker_async import AsyncWorker
 def test_stop_of_an_idle_worker(queue: Queue, redis_client: redis.Redis, workers: Workers) -> None:
     """A worker that waits ends at once, not at the end of its wait."""
     running = workers.start(lambda _: None)
-    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "the worker waits")  # type: ignore[index]
+    wait_until(lambda: redis_client.info("clients")["blocked_clients"], "the worker waits")
     asked = time.monotonic()
     running.stop()
     assert running.report() == WorkerReport()
     assert time.monotonic() - asked < 1.0
-    wait_until(lambda: not redis_client.info("clients")["blocked_clients"], "its wait is over")  # type: ignore[index]
+    wait_until(lambda: not redis_client.info("clients")["blocked_clients"], "its wait is over")
 
 
 def test_stop_gives_back_what_was_not_started(queue: Queue, workers: Workers, held: Held) -> None:
