@@ -2,7 +2,7 @@
 -- uses: _enqueue _journal
 -- cold
 -- A batch is a number of items and one that follows when they are through. `members` has the batch of each item that is
--- still awaited, `batches` for each batch 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1 when no
+-- still awaited, `batches` under 'b' and its id 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1 when no
 -- more items will be added), and under 't' and its id the item that follows. Each item is counted off exactly once,
 -- because it leaves `members` with that.
 
@@ -60,7 +60,7 @@ function offered.follow_batch(name, now)
     add_items({ id }, { body }, places, later, grouped({ id }, { group }), now)
     made = 1
   end
-  call('HDEL', batches, name, 't' .. name)
+  call('HDEL', batches, 'b' .. name, 't' .. name)
   offered.touch_batch(name)
   return made
 end
@@ -76,7 +76,7 @@ local function settle_members(ids, outcome, now)
   end
   local made = 0
   for name, settled in pairs(counts) do
-    local condition, is_sealed, total, awaited = offered.read_batch(call('HGET', batches, name))
+    local condition, is_sealed, total, awaited = offered.read_batch(call('HGET', batches, 'b' .. name))
     if condition and (outcome ~= 'dead' or condition == 'settled') then
       for _, id in ipairs(settled) do
         done[#done + 1] = id
@@ -85,7 +85,7 @@ local function settle_members(ids, outcome, now)
       if is_sealed and awaited <= 0 then
         made = made + offered.follow_batch(name, now)
       else
-        call('HSET', batches, name, offered.write_batch(condition, is_sealed, total, awaited))
+        call('HSET', batches, 'b' .. name, offered.write_batch(condition, is_sealed, total, awaited))
       end
     end
   end

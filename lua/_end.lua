@@ -51,7 +51,7 @@ end
 
 -- Ends items that their holder has something to say of: how is 'F' or 'R', `words` the results or reasons.
 local function end_with_words(ids, how, receipt, words, now)
-  local when = pack_stamp(ticks(now))
+  local when = pack_stamp(to_ticks(now))
   call('RPUSH', finished_order, when .. pack_ids(ids))
   local fields = {}
   for i = 1, #ids do
@@ -88,7 +88,7 @@ end
 
 -- Ends items: how is 'f' or 'r'. The caller has asked may_end_items, and saves.
 local function end_items(ids, how, receipt, now)
-  local when = pack_stamp(ticks(now))
+  local when = pack_stamp(to_ticks(now))
   call('RPUSH', finished_order, when .. pack_ids(ids))
   mark_ended(ids, how, receipt, when)
   drop_history(ids)

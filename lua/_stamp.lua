@@ -9,7 +9,7 @@ local STAMP_BYTES = 6
 -- What the first byte of a stamp never is before 2069: it marks an item that has ended, see _end.lua.
 local ENDED = 255
 
-local function ticks(now)
+local function to_ticks(now)
   return math.floor(now / 5) - STAMP_EPOCH
 end
 
@@ -45,7 +45,7 @@ local function read_stamp(record, from)
 end
 
 local function next_stamp(last, now)
-  return math.max(ticks(now), last + 1)
+  return math.max(to_ticks(now), last + 1)
 end
 
 -- A due time in ms as the score of `scheduled`, or nil where it has come: '' at once, '+ms' from now, 'ms' absolute.

@@ -1,4 +1,4 @@
--- needs: groups turns parked
+-- needs: groups turns
 -- uses: _stamp _ids _history
 -- Items of one group are handled in their order and `group_limit` (1) at a time. The items in progress, and those that
 -- will be again before others of their group, have the turn: `turns` has their packed ids by group. An item whose group

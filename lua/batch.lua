@@ -45,8 +45,8 @@ if n > 0 then
 end
 bodies, dues, names = unpack(lists)
 n = #ids
-local _, was_sealed, total, awaited = cold().read_batch(call('HGET', batches, batch_id) or '')
-local is_known = call('HEXISTS', batches, batch_id) == 1
+local _, was_sealed, total, awaited = cold().read_batch(call('HGET', batches, 'b' .. batch_id) or '')
+local is_known = call('HEXISTS', batches, 'b' .. batch_id) == 1
 if n == 0 and not is_known and sealed_now ~= '1' then
   return { 'ok', known, there, -1, -1 }
 end
@@ -73,7 +73,7 @@ local seal = sealed_now == '1' or was_sealed
 local places, later, wakes = {}, {}, 0
 if n > 0 or not is_known or seal ~= was_sealed then
   local following = cold().pack_then(then_id, then_due, then_group, then_body)
-  call('HSET', batches, batch_id, cold().write_batch(follow_when, seal, total, awaited), 't' .. batch_id, following)
+  call('HSET', batches, 'b' .. batch_id, cold().write_batch(follow_when, seal, total, awaited), 't' .. batch_id, following)
 end
 if n > 0 then
   local fields = {}

@@ -64,7 +64,7 @@ local gone, at = in_states(asked, states, { queued = true, scheduled = true })
 if #gone > 0 then
   local bytes = weight(pick(records, at))
   if #in_list > 0 then
-    mark_ended(in_list, 'c', '', pack_stamp(ticks(now)))
+    mark_ended(in_list, 'c', '', pack_stamp(to_ticks(now)))
     drop_history(in_list)
     add('cancelled_places', #in_list)
   end

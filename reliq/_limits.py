@@ -55,7 +55,7 @@ class Limited:
         """The watchdog was faster, and its exception may still be on its way: it must not hit the next handler."""
         try:
             self._struck.wait()
-            _set_exception(self._thread, None)
+            _set_exception(self._thread, ctypes.py_object())  # a null pointer: nothing is on its way any more
         except TimeLimit:
             pass  # here it is
 

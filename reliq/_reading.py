@@ -90,6 +90,7 @@ def item_info(
     at: bytes,
     group: bytes,
     checkpoint: bytes,
+    batch: bytes,
 ) -> ItemInfo | None:
     """What `get` says of one item, None where the queue does not know it."""
     if not state:
@@ -114,6 +115,7 @@ def item_info(
         record[_codec.STAMP :],
         group.decode() or None,
         progress_of(checkpoint) if checkpoint else None,
+        batch=_ids.unpack(batch) if batch else None,
     )
 
 

@@ -355,10 +355,11 @@ class Turns:
         sure = len(hungry) == len(self.sources)
         while hungry and (room := self.ledger.room(self.pace.rate)):
             for number, share in self._shares.divide(room, hungry):
-                want = min(share, self.ledger.room(self.pace.rate))
+                want = min(share, room)
                 if not want:
                     break
                 count = yield from self._claim(self.sources[number], want)
+                room -= count or 0
                 sure, got = sure and count is not None, got + (count or 0)
                 if self._satisfied(self.sources[number], want, count):
                     hungry.remove(number)
@@ -418,7 +419,8 @@ class Turns:
         if self.ledger.idle and self._may_wait() and not self._listening:
             yield from self._listen()
         self.enough = self.ledger.enough(self.pace.rate)
-        yield Wait(0.0 if len(self.done) >= self.enough else self._patience())
+        at_once = len(self.done) >= self.enough or not self._may_wait()  # the latter: ask all queues for the last time
+        yield Wait(0.0 if at_once and not self._away() else self._patience())
 
     def _listen(self) -> Steps:
         """Waits for all queues at once, where each has this worker as idle."""
@@ -427,6 +429,10 @@ class Turns:
             self._listening = True
             keys = tuple(source.wake_key for source in self.sources)
             yield Listen(self.sources[0].queue, keys, until)
+
+    def _away(self) -> bool:
+        """Whether nothing can be done before an unreachable server is asked again."""
+        return any(source.failures for source in self.sources)
 
     def _patience(self) -> float | None:
         """Seconds until something is due without anybody saying so; None where nothing is."""

@@ -352,6 +352,7 @@ class ItemInfo:
         group: the group that it belongs to.
         progress: what its handler last said with `item.checkpoint`.
         result: what it was finished with, as long as it is remembered.
+        batch: the batch that awaits it.
     """
 
     id: str
@@ -369,6 +370,7 @@ class ItemInfo:
     group: str | None = None
     progress: Progress | None = None
     result: Any = None
+    batch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

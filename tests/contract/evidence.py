@@ -145,8 +145,8 @@ class Snapshot:
         """A batch awaits its members, which are live, and knows what follows them."""
         assert set(self.members) <= self.live
         awaited = Counter(self.members.values())
-        states = {key: value for key, value in self.batches.items() if b"t" + key in self.batches}
-        assert len(self.batches) == 2 * len(states)
+        states = {key[1:]: value for key, value in self.batches.items() if key[:1] == b"b"}
+        assert set(self.batches) == {b"b" + key for key in states} | {b"t" + key for key in states}
         assert set(awaited) <= set(states)
         for key, value in states.items():
             when, sealed, total, left = value.split(b" ")

@@ -14,9 +14,10 @@ from contract.clients import Clock, OpenQueue, make_queue
 from proxy import FaultProxy
 from servers import wait_until
 
-from reliq import InvalidArgument, ItemNotFound, ItemState, Queue, WaitTimeout
+from reliq import InvalidArgument, ItemNotFound, ItemState, Queue
 from reliq._keys import Keys
 from reliq.embedded import Server
+from reliq.errors import WaitTimeout
 from reliq.item import ItemInfo
 
 S = ItemState

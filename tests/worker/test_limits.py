@@ -87,14 +87,15 @@ def test_the_limit_never_hits_the_next_handler(slot: Limited, queue: Queue) -> N
     """Handlers that end just when their time is over are struck or not; never is whatever runs after them."""
     queue.enqueue("payload")
     item = queue.claim()[0]
-    struck = 0
+    struck, durations = 0, [0.0]
 
     def handle(_: Item) -> None:
-        until = time.monotonic() + 0.01
+        until = time.monotonic() + durations[-1]
         while time.monotonic() < until:
             pass
 
-    for _ in range(150):
+    for number in range(200):
+        durations.append(0.0002 * (number % 100))
         try:
             slot.call(handle, item, 0.01)
         except TimeLimit:
@@ -137,8 +138,8 @@ def test_a_coroutine_that_is_not_cancelled(queue: Queue, workers: Workers) -> No
 
     async def handle(item: Item) -> str:
         begun.set()
-        while not item.lost:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  nobody tells it
+        while not item.lost:  # noqa: ASYNC110  nobody tells it
+            await asyncio.sleep(0.01)
         return "seen"
 
     running = workers.start(handle, lease=1.5, max_items=1, cancel_on_lost=False)

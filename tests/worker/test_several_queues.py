@@ -13,6 +13,8 @@ from worker.conftest import Held, Workers
 from worker.test_calls import calls
 
 from reliq import InvalidArgument, Item, Queue, Worker
+from reliq._handler_tasks import TaskBuffer
+from reliq._handler_threads import ThreadBuffer
 from reliq._ledger import WorkerReport
 from reliq.embedded import Server
 
@@ -53,18 +55,22 @@ def test_priority(pair: tuple[Queue, Queue], workers: Workers) -> None:
     assert seen == ["urgent"] * 50 + ["others"] * 50
 
 
-def test_urgent_items_pass_those_that_were_claimed_ahead(pair: tuple[Queue, Queue], workers: Workers) -> None:
-    """What comes to the earlier queue meanwhile is handled before what was claimed ahead from the other."""
+@pytest.mark.parametrize("kind", [ThreadBuffer, TaskBuffer])
+def test_urgent_items_pass_those_that_were_claimed_ahead(
+    kind: type[ThreadBuffer | TaskBuffer], pair: tuple[Queue, Queue]
+) -> None:
+    """What comes from the earlier queue is taken before what was claimed ahead from the other, and goes back last."""
     urgent, others = pair
-    held = Held(only=lambda item: item.payload == "hold")
-    others.enqueue("hold")
-    others.enqueue_many(["ordinary"] * 2)
-    workers.start(held, names=NAMES, prefetch=4)
-    held.wait_for(1)
-    urgent.enqueue("urgent")
-    held.let_go()
-    held.wait_for(4)
-    assert held.begun[1:] == ["urgent", "ordinary", "ordinary"]
+    urgent.enqueue_many([1, 2])
+    others.enqueue_many([3, 4])
+    buffer = kind(2)
+    buffer.put(ahead := others.claim(2), 1)
+    buffer.put(first := urgent.claim(2), 0)
+    assert buffer.take() is first[0]
+    assert buffer.take_back(keep=1) == ahead
+    assert buffer.take_back() == first[1:]
+    urgent.release(first)
+    others.release(ahead)
 
 
 def test_weights_starve_nobody(pair: tuple[Queue, Queue], workers: Workers) -> None:
