@@ -2,9 +2,9 @@
 -- uses: _enqueue _journal
 -- cold
 -- A batch is a number of items and one that follows when they are through. `members` has the batch of each item that is
--- still awaited, `batches` under 'b' and its id 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1 when no
--- more items will be added), and under 't' and its id the item that follows. Each item is counted off exactly once,
--- because it leaves `members` with that.
+-- still awaited, `batches` under 'b' and its id 'when sealed total awaited' (when: 'finished' or 'settled'; sealed: 1
+-- when no more items will be added), and under 't' and its id the item that follows. Each item is counted off exactly
+-- once, because it leaves `members` with that.
 
 function offered.may_settle_members()
   if field.batched then

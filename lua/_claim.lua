@@ -21,31 +21,33 @@ local function claimed_before()
   return ids, call('HMGET', items, unpack(ids))
 end
 
--- Looks at the head of the queue for up to `wanted` items. Returns what it saw: ids and records to claim; how many
--- places it `used`; among these the `cancelled` ids, the `broken` ones without a readable record, and those that are to
--- be `parked`, because their group has no turn left; and `more` where it skipped so many that it stopped.
+-- Looks at the head of the queue for up to `wanted` items. Returns what it saw: ids and records to claim, their
+-- `bytes`, and how many places it `used`; among these, as lists or nil, the `cancelled` ids, the `broken` ones without a
+-- readable record, and those to be `parked`, because their group has no turn left; and `more` where it skipped so many
+-- that it stopped.
 local SKIP = 1000
 
-local function look_at_head(wanted)
-  local seen = {
-    ids = {}, records = {}, bytes = 0, used = 0, cancelled = {}, broken = {},
-    parked = { ids = {}, names = {}, records = {} }, giver = field.grouped and cold().turn_giver(),
-  }
-  local ids, records, n, used, bytes = seen.ids, seen.records, 0, 0, 0
+local function note_skipped(seen, kind, id)
+  seen[kind] = seen[kind] or {}
+  table.insert(seen[kind], id)
+end
 
-  local function skip(id, record, i)
-    if not record or #record <= STAMP_BYTES then
-      table.insert(seen.broken, id)
-      bytes = bytes + (record and #record or 0)
-    elseif has_ended(record) then
-      table.insert(seen.cancelled, id)
-    else
-      table.insert(seen.parked.ids, id)
-      table.insert(seen.parked.names, seen.giver.of[i])
-      table.insert(seen.parked.records, record)
-    end
+local function skip(seen, id, record, i)
+  if not record or #record <= STAMP_BYTES then
+    note_skipped(seen, 'broken', id)
+    seen.bytes = seen.bytes + (record and #record or 0)
+  elseif has_ended(record) then
+    note_skipped(seen, 'cancelled', id)
+  else
+    note_skipped(seen, 'parked', id)
+    note_skipped(seen, 'parked_groups', seen.giver.of[i])
+    note_skipped(seen, 'parked_records', record)
   end
+end
 
+local function look_at_head(wanted)
+  local seen = { ids = {}, records = {}, bytes = 0, giver = field.grouped and cold().turn_giver() }
+  local ids, records, giver, n, used, bytes = seen.ids, seen.records, seen.giver, 0, 0, 0
   local ask = wanted
   while n < wanted and used - n < SKIP do
     local page = call('LRANGE', queued, whole(used), whole(used + ask - 1))
@@ -53,18 +55,18 @@ local function look_at_head(wanted)
       break
     end
     local found = call('HMGET', items, unpack(page))
-    if seen.giver then
-      seen.giver.look(page)
+    if giver then
+      giver.look(page)
     end
     for i = 1, #page do
       local record = found[i]
       local good = record and #record > STAMP_BYTES and byte(record) ~= ENDED
-      if good and (not seen.giver or seen.giver.give(i, page[i])) then
+      if good and (not giver or giver.give(i, page[i])) then
         n = n + 1
         ids[n], records[n] = page[i], record
         bytes = bytes + #record
       else
-        skip(page[i], record, i)
+        skip(seen, page[i], record, i)
       end
       used = used + 1
       if n == wanted then
@@ -76,7 +78,7 @@ local function look_at_head(wanted)
     end
     ask = math.max(wanted - n, PAGE)
   end
-  seen.used, seen.bytes, seen.more = used, bytes, n < wanted and used - n >= SKIP
+  seen.used, seen.bytes, seen.more = used, seen.bytes + bytes, n < wanted and used - n >= SKIP
   return seen
 end
 
@@ -149,10 +151,10 @@ local function claim_items(now)
   end
   call('LTRIM', queued, whole(seen.used), '-1')
   add('waiting_bytes', -seen.bytes)
-  local wakes = #seen.broken > 0 and cold().go_on_after(seen.broken, 'dead', now) or 0
+  local wakes = seen.broken and cold().go_on_after(seen.broken, 'dead', now) or 0
   if extras then
     cold().note_rate(#ids, now)
-    cold().tell_producers(seen.used - #seen.parked.ids, now)
+    cold().tell_producers(seen.used - #(seen.parked or {}), now)
   end
   save()
   return { ids = ids, records = seen.records, histories = histories, more = seen.more, wakes = wakes }

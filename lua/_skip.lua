@@ -6,10 +6,10 @@
 
 -- Asks, before the first write, for everything that `settle_skipped` may do.
 function offered.may_settle_skipped(seen)
-  if #seen.cancelled > 0 then
+  if seen.cancelled then
     may_end_items()
   end
-  if #seen.broken > 0 then
+  if seen.broken then
     permitted('ZADD', dead)
     typed(dead, 'zset')
     typed(errors, 'hash')
@@ -41,13 +41,13 @@ end
 
 -- Puts what was passed over where it belongs.
 function offered.settle_skipped(seen, now)
-  if #seen.cancelled > 0 then
+  if seen.cancelled then
     drop_cancelled(seen.cancelled, now)
   end
-  if #seen.parked.ids > 0 then
-    offered.park_items(seen.parked.ids, seen.parked.names, seen.parked.records)
+  if seen.parked then
+    offered.park_items(seen.parked, seen.parked_groups, seen.parked_records)
   end
-  if #seen.broken > 0 then
+  if seen.broken then
     bury_broken(seen.broken, now)
   end
   if seen.giver then

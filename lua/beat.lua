@@ -3,9 +3,10 @@
 -- the fleet: up to 100 expired leases and due items go back to the queue, as with a claim. A worker that leaves
 -- (facts = '') is taken off the list, gives the sweep lease back, and sounds the alarm for itself. Workers that were
 -- not seen for FORGET_MS are forgotten. Repeating it changes nothing more.
--- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due or a lease ends (-1: nothing will)}.
+-- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due, a lease ends or a tick comes (-1: nothing
+-- will), ms until the next tick of a recurring item (0: it is due; -1: there is none)}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _next _due _expired _journal
+-- uses: _wake _next _due _expired _ticks _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -28,6 +29,7 @@ local watched = KEYS[19] -- zset: id that somebody waits for, by the end of the 
 local workers = KEYS[20] -- zset: worker by when it was last seen, in ms
 local worker_facts = KEYS[21] -- hash: worker -> what it says of itself
 local journal = KEYS[22] -- stream: ids that changed, where the queue is mirrored
+local ticks = KEYS[23] -- zset: name of a recurring item by its next tick in ms
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
 local worker = ARGV[3] -- its name
@@ -42,7 +44,7 @@ enter({
 local now = clock()
 local now_score = math.floor(now / 1000)
 if known == '' then
-  return { 'ok', known, 0, -1 }
+  return { 'ok', known, 0, -1, -1 }
 end
 permitted('HSET', meta)
 permitted('ZADD', workers)
@@ -67,18 +69,20 @@ if facts == '' then
     call('HSET', meta, 'sweep_until_ms', '0')
     call('RPUSH', alarm, '1')
   end
-  return { 'ok', known, 0, -1 }
+  return { 'ok', known, 0, -1, -1 }
 end
 for _, name in ipairs(call('ZRANGE', workers, '-inf', whole(now_score - FORGET_MS), 'BYSCORE', 'LIMIT', '0', PAGE)) do
   forget_worker(name)
 end
 call('ZADD', workers, whole(now_score), worker)
 call('HSET', worker_facts, worker, facts)
+local tick, tick_ahead = next_tick(now)
 if sweep_ms == '0' or not mine and number_of('sweep_until_ms') > now_score then
-  return { 'ok', known, 0, -1 }
+  return { 'ok', known, 0, -1, tick }
 end
 call('HSET', meta, 'sweeper', worker, 'sweep_until_ms', whole(now_score + tonumber(sweep_ms)))
 local count = recover_expired(PAGE, now)
 local due = queue_due(now)
 wake_workers(count.requeued + count.wakes + due, now)
-return { 'ok', known, 1, next_event(now) }
+local next_ms = next_event(now)
+return { 'ok', known, 1, tick_ahead < 0 and next_ms or sooner(next_ms, tick_ahead), tick }

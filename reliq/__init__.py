@@ -29,6 +29,7 @@ from reliq.errors import ServerNotFound as ServerNotFound
 from reliq.errors import ServerTooOld as ServerTooOld
 from reliq.errors import StaleEpoch as StaleEpoch
 from reliq.errors import StateLost as StateLost
+from reliq.errors import TimeLimit as TimeLimit
 from reliq.errors import Unavailable as Unavailable
 from reliq.errors import UnknownLayout as UnknownLayout
 from reliq.errors import UnsafeServer as UnsafeServer
@@ -47,6 +48,7 @@ from reliq.queue import Queue as Queue
 from reliq.queue import queues as queues
 from reliq.queue_async import AsyncQueue as AsyncQueue
 from reliq.worker import Worker as Worker
+from reliq.worker_async import AsyncWorker as AsyncWorker
 
 _logging.getLogger("reliq").addHandler(_logging.NullHandler())  # what is shown is the application's decision
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from properties.turns import Batch, Turns
+
 from reliq import ItemState
 from reliq._ids import pack
 
@@ -39,19 +41,24 @@ class Model:
     expiry: str
     retry: str
     now: int
+    turns: Turns
+    max_in_progress: int = 0
     order: dict[str, int] = field(default_factory=dict)  # when it was enqueued, by number
     history: dict[str, History] = field(default_factory=dict)
     queued: list[str] = field(default_factory=list)
     leases: dict[str, Lease] = field(default_factory=dict)
     aside: dict[S, dict[str, int]] = field(default_factory=lambda: {S.SCHEDULED: {}, S.ORPHANED: {}, S.DEAD: {}})
     ended: dict[str, tuple[S, str]] = field(default_factory=dict)  # how, and the receipt that finished it
+    batch: Batch | None = None  # one at a time: of two that one call settles, either may be followed first
+    progress: dict[str, object] = field(default_factory=dict)
+    results: dict[str, object] = field(default_factory=dict)
     enqueued: int = 0
     purged: int = 0
 
     def state(self, item_id: str) -> S | None:
         """The one state that an item is in."""
         found = [state for state, ids in self.aside.items() if item_id in ids]
-        found += [S.QUEUED] * self.queued.count(item_id)
+        found += [S.QUEUED] * (self.queued.count(item_id) + (item_id in self.turns.parked))
         found += [S.IN_PROGRESS for lease in self.leases.values() if item_id in lease.ids]
         found += [self.ended[item_id][0]] if item_id in self.ended else []
         assert len(found) <= 1, f"the model is wrong: {item_id} is in {found}"
@@ -60,9 +67,11 @@ class Model:
     def holds(self, receipt: str, item_id: str) -> bool:
         return receipt in self.leases and item_id in self.leases[receipt].ids
 
-    def enqueue(self, item_id: str, delay: int) -> bool:
+    def enqueue(self, item_id: str, delay: int = 0, group: str | None = None) -> bool:
         if self.state(item_id) is not None:
             return False
+        if group:
+            self.turns.group[item_id] = group
         self.enqueued += 1
         self.order[item_id] = self.enqueued
         self.history[item_id] = History()
@@ -74,9 +83,25 @@ class Model:
 
     def claim(self, count: int) -> list[str]:
         self.recover()
-        ids = self.queued[:count]
-        del self.queued[: len(ids)]
+        if self.max_in_progress:
+            count = min(count, self.max_in_progress - sum(len(lease.ids) for lease in self.leases.values()))
+        ids: list[str] = []
+        while self.queued and len(ids) < count:
+            item_id = self.queued.pop(0)
+            if self.turns.may_go(item_id):
+                ids.append(item_id)
+            else:
+                self.turns.parked[item_id] = self.order[item_id]
+                self.history[item_id].at_head = False
         return ids
+
+    def _go_on(self, ids: Iterable[str], *, died: bool = False) -> None:
+        """What the end of items, or their death, sets going."""
+        ended = list(ids)
+        self._at_head(self.turns.pass_on(ended, gone=not died))
+        if self.batch and self.batch.settle(ended, died=died):
+            then, self.batch = self.batch.then, None
+            self.enqueue(then)
 
     def hold(self, receipt: str, ids: list[str], lease: int) -> None:
         if ids:
@@ -84,27 +109,30 @@ class Model:
 
     def recover(self) -> None:
         back: list[str] = []
+        died: list[str] = []
         for receipt, lease in list(self.leases.items()):
             if lease.deadline <= self.now:
-                back += [item_id for item_id in lease.ids if self._expired(item_id)]
+                for item_id in lease.ids:
+                    self._expired(item_id, back, died)
                 del self.leases[receipt]
         self._at_head(back)
+        self._go_on(died, died=True)
         due = [item_id for item_id in self.first(S.SCHEDULED) if self.aside[S.SCHEDULED][item_id] <= self.now]
         for item_id in due:
             del self.aside[S.SCHEDULED][item_id]
         self.queued += due
 
-    def _expired(self, item_id: str) -> bool:
-        """Counts a lost lease. True where the item goes back to the queue."""
+    def _expired(self, item_id: str, back: list[str], died: list[str]) -> None:
+        """Counts a lost lease, and says where the item goes."""
         history = self.history[item_id]
         history.claims, history.expiries, history.back_by = history.claims + 1, history.expiries + 1, ""
         if self.expiry == "dead" or history.failures + history.expiries >= MAX_DELIVERIES:
             self.aside[S.DEAD][item_id] = self.now
+            died.append(item_id)
         elif self.expiry == "hold":
             self.aside[S.ORPHANED][item_id] = self.now
         else:
-            return True
-        return False
+            back.append(item_id)
 
     def first(self, state: S) -> list[str]:
         """The ids of a sorted state, in its order."""
@@ -126,16 +154,34 @@ class Model:
         if not self.leases[receipt].ids:
             del self.leases[receipt]
 
-    def _end(self, item_id: str, how: S, receipt: str = "") -> None:
-        self.ended[item_id] = (how, receipt)
-        del self.history[item_id]
+    def _end(self, ids: list[str], how: S, receipt: str = "") -> None:
+        for item_id in ids:
+            self.ended[item_id] = (how, receipt)
+            del self.history[item_id]
+            self.progress.pop(item_id, None)
+        self._go_on(ids)
 
-    def finish(self, receipt: str, item_id: str) -> bool:
-        if not self.holds(receipt, item_id):
-            return self.ended.get(item_id) == (S.FINISHED, receipt)
-        self._let_go(receipt, item_id)
-        self._end(item_id, S.FINISHED, receipt)
-        return True
+    def finish(self, receipt: str, ids: list[str]) -> list[str]:
+        """Returns the ids that were lost."""
+        mine = [i for i in ids if self.holds(receipt, i)]
+        lost = [i for i in ids if i not in mine and self.ended.get(i) != (S.FINISHED, receipt)]
+        for item_id in mine:
+            self._let_go(receipt, item_id)
+        self._end(mine, S.FINISHED, receipt)
+        return lost
+
+    def finish_with(self, receipt: str, item_id: str, result: object, then: list[tuple[str, str | None]]) -> list[str]:
+        """Returns the ids that were lost."""
+        if self.holds(receipt, item_id):
+            for following, group in then:
+                self.enqueue(following, group=group)
+            self.results[item_id] = result
+        return self.finish(receipt, [item_id])
+
+    def checkpoint(self, receipt: str, item_id: str, lease: int, state: object) -> bool:
+        if self.renew(receipt, item_id, lease):
+            self.progress[item_id] = state
+        return self.holds(receipt, item_id)
 
     def release(self, receipt: str, ids: list[str]) -> list[str]:
         """Returns the ids that were lost."""
@@ -151,31 +197,39 @@ class Model:
     def _gave_back(self, receipt: str, item_id: str) -> bool:
         return item_id in self.history and self.history[item_id].back_by == receipt
 
-    def fail(self, receipt: str, ids: list[str], *, dead: bool) -> dict[str, S | None]:
+    def fail(self, receipt: str, ids: list[str], how: str) -> dict[str, S | None]:
         """Where each item went, SCHEDULED without a time yet; None where the lease was lost."""
-        again: list[str] = []
-        outcomes = {item_id: self._failed(receipt, item_id, dead, again) for item_id in ids}
+        mine = [i for i in ids if self.holds(receipt, i)]
+        outcomes = {i: self._failed(receipt, i, how) if i in mine else self._failed_before(receipt, i) for i in ids}
+        again = [i for i in mine if outcomes[i] is S.QUEUED]
         if self.retry == "head":
             self._at_head(again)
         else:
             self.queued += again
+        self._go_on([i for i in mine if outcomes[i] is S.DEAD], died=True)
+        self._end([i for i in mine if outcomes[i] is S.REMOVED], S.REMOVED, receipt)
         return outcomes
 
-    def _failed(self, receipt: str, item_id: str, dead: bool, again: list[str]) -> S | None:
-        if not self.holds(receipt, item_id):
-            known = (s for s in (S.DEAD, S.SCHEDULED) if item_id in self.aside[s])
-            return next(known, S.QUEUED) if self._gave_back(receipt, item_id) else None
+    def _failed_before(self, receipt: str, item_id: str) -> S | None:
+        """What this receipt did with an item that it does not hold."""
+        if self.ended.get(item_id) == (S.REMOVED, receipt):
+            return S.REMOVED
+        known = (s for s in (S.DEAD, S.SCHEDULED) if item_id in self.aside[s])
+        return next(known, S.QUEUED) if self._gave_back(receipt, item_id) else None
+
+    def _failed(self, receipt: str, item_id: str, how: str) -> S:
         self._let_go(receipt, item_id)
+        if how == "discard":
+            return S.REMOVED
         history = self.history[item_id]
         history.claims, history.failures, history.back_by = history.claims + 1, history.failures + 1, receipt
         history.at_head = False
-        if dead or history.failures >= MAX_ATTEMPTS:
+        if how == "dead" or history.failures >= MAX_ATTEMPTS:
             self.aside[S.DEAD][item_id] = self.now
             return S.DEAD
         if self.retry == "later":
             self.aside[S.SCHEDULED][item_id] = -1  # the server draws the time
             return S.SCHEDULED
-        again.append(item_id)
         return S.QUEUED
 
     def renew(self, receipt: str, item_id: str, lease: int) -> bool:
@@ -198,39 +252,57 @@ class Model:
         return taken
 
     def requeue(self, ids: Iterable[str]) -> None:
-        self.queued += self._take_aside(ids, {S.SCHEDULED, S.ORPHANED, S.DEAD})
+        """To the tail; those of a group that were dead go before what waits of their group."""
+        dead = set(self.aside[S.DEAD]) & set(self.turns.group)
+        taken = self._take_aside(ids, {S.SCHEDULED, S.ORPHANED, S.DEAD})
+        self.queued += [i for i in taken if i not in dead]
+        self._at_head(i for i in taken if i in dead)
 
     def redrive(self, limit: int) -> int:
-        moved = self._take_aside(self.first(S.DEAD)[:limit], {S.DEAD})
-        self.queued += moved
-        return len(moved)
+        ids = self.first(S.DEAD)[:limit]
+        self.requeue(ids)
+        return len(ids)
 
     def resolve(self, ids: Iterable[str], decision: str) -> None:
         if decision == "requeue":
             self._at_head(self._take_aside(ids, {S.ORPHANED, S.DEAD}))
         elif decision == "finish":
-            for item_id in self._take_aside(ids, {S.ORPHANED, S.DEAD}):
-                self._end(item_id, S.FINISHED)
+            self._end(self._take_aside(ids, {S.ORPHANED, S.DEAD}), S.FINISHED)
         else:
-            for item_id in [i for i in dict.fromkeys(ids) if i in self.aside[S.ORPHANED]]:
+            buried = [i for i in dict.fromkeys(ids) if i in self.aside[S.ORPHANED]]
+            for item_id in buried:
                 del self.aside[S.ORPHANED][item_id]
                 self.aside[S.DEAD][item_id] = self.now
+            self._go_on(buried, died=True)
 
     def cancel(self, ids: Iterable[str]) -> None:
-        for item_id in [i for i in dict.fromkeys(ids) if self.state(i) in (S.QUEUED, S.SCHEDULED)]:
-            if item_id in self.queued:
-                self.queued.remove(item_id)
-            else:
-                del self.aside[S.SCHEDULED][item_id]
-            self._end(item_id, S.REMOVED)
+        gone = [i for i in dict.fromkeys(ids) if self.state(i) in (S.QUEUED, S.SCHEDULED)]
+        for item_id in gone:
+            self._leave(item_id)
+        self._end(gone, S.REMOVED)
+
+    def _leave(self, item_id: str) -> None:
+        """Out of the place where it waits. Where it waits for its turn it is forgotten with its group."""
+        if item_id in self.queued:
+            self.queued.remove(item_id)
+        else:
+            self.aside[S.SCHEDULED].pop(item_id, None)
 
     def discard(self, ids: Iterable[str]) -> None:
-        for item_id in self._take_aside(ids, {S.ORPHANED, S.DEAD}):
-            self._end(item_id, S.REMOVED)
+        self._end(self._take_aside(ids, {S.ORPHANED, S.DEAD}), S.REMOVED)
 
     def purge(self, state: S) -> None:
-        ids = list(self.queued) if state is S.QUEUED else list(self.aside[state])
+        if state is not S.QUEUED:
+            ids = list(self.aside[state])
+            self.aside[state].clear()
+            self._purge(ids)
+            return
+        while ids := list(self.queued) or list(self.turns.parked):  # also what comes to the queue by it
+            self.queued.clear()
+            self._purge(ids)
+
+    def _purge(self, ids: list[str]) -> None:
         self.purged += len(ids)
+        self._end(ids, S.REMOVED)
         for item_id in ids:
-            del self.history[item_id]
-        (self.queued if state is S.QUEUED else self.aside[state]).clear()
+            del self.ended[item_id]
