@@ -55,6 +55,7 @@ permitted('RPUSH', alarm)
 typed(workers, 'zset')
 typed(worker_facts, 'hash')
 typed(alarm, 'list')
+local tick, tick_ahead = next_tick(now)
 look_for_idle()
 
 local function forget_worker(name)
@@ -76,7 +77,6 @@ for _, name in ipairs(call('ZRANGE', workers, '-inf', whole(now_score - FORGET_M
 end
 call('ZADD', workers, whole(now_score), worker)
 call('HSET', worker_facts, worker, facts)
-local tick, tick_ahead = next_tick(now)
 if sweep_ms == '0' or not mine and number_of('sweep_until_ms') > now_score then
   return { 'ok', known, 0, -1, tick }
 end

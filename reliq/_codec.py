@@ -67,13 +67,18 @@ def encode_long(
     return _LONG_BYTE + _pack([_checked_headers(headers), [codec.name for codec in codecs], data])
 
 
+def is_short(body: bytes) -> bool:
+    """Whether a body is a payload and nothing else: then nobody has to work out its id as text to decode it."""
+    return body[:1] != _LONG_BYTE
+
+
 def decode(body: bytes, *, queue: str, item_id: str, codecs: Mapping[str, Codec]) -> tuple[Any, dict[str, str]]:
     """Payload and headers of a body.
 
     Raises:
         CodecError: damaged bytes, or a codec that this queue was not given.
     """
-    if body[:1] != _LONG_BYTE:
+    if is_short(body):
         return unpack_payload(body), {}
     headers, names, data = _long_parts(body)
     for name in reversed(names):

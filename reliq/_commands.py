@@ -373,17 +373,21 @@ def await_room(producer: bytes, wait: float, count: int, size: int) -> Command[b
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a beat brought: whether this worker sweeps, and the seconds until time brings something (None: never)."""
+    """What a beat brought: whether this worker sweeps, and the seconds until time brings something (None: never).
+
+    `tick_due`: a recurring item is to be enqueued.
+    """
 
     sweeps: bool
     next_event: float | None
+    tick_due: bool = False
 
 
 def beat(worker: str, facts: bytes, sweep: float) -> Command[Beat]:
     """Says that a worker is there (b"": that it leaves), and sweeps where it holds the sweep lease of the fleet."""
 
     def decode(reply: Reply) -> Beat:
-        return Beat(bool(reply[2]), None if int(reply[3]) < 0 else int(reply[3]) / 1000)
+        return Beat(bool(reply[2]), None if int(reply[3]) < 0 else int(reply[3]) / 1000, int(reply[4]) == 0)
 
     return Command(_scripts.load("beat"), (worker, facts, _ms(sweep)), decode)
 
@@ -399,11 +403,72 @@ def workers() -> Command[list[WorkerInfo]]:
     return Command(_scripts.load("workers"), (), decode)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredCron:
+    """A recurring item as the server has it; `definition` is for _cron.py to read. Ticks are in ms, None for none."""
+
+    name: str
+    tick: int | None
+    last: int | None
+    revision: bytes
+    definition: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CronsReply:
+    """Recurring items, and the server's time in ms."""
+
+    now: int
+    crons: list[StoredCron]
+
+
+def crons(which: str, name: str = "", offset: int = 0) -> Command[CronsReply]:
+    """Recurring items: the `one` of a name, those that are `due` (100 at most, from the offset on), or `all`."""
+
+    def decode(reply: Reply) -> CronsReply:
+        entries = zip(reply[3], reply[4], reply[5], strict=True)
+        return CronsReply(int(reply[2]), [_stored(name, tick, value) for name, tick, value in entries if value])
+
+    return Command(_scripts.load("crons"), (which, name, offset), decode)
+
+
+def _stored(name: bytes, tick: bytes, value: bytes) -> StoredCron:
+    last, revision, definition = value.split(b" ", 2)
+    next_tick = None if tick == b"inf" else int(float(tick))
+    return StoredCron(name.decode(), next_tick, int(last) or None, revision, definition)
+
+
+def cron_set(name: str, seen: bytes, revision: bytes, definition: bytes, tick: str) -> Command[str]:
+    """Keeps a recurring item (removes it: b""), if its revision is still the one that was seen.
+
+    `tick`: the next one in ms, `inf` for none, "" to leave it as it is. Returns `done`, `changed` or `full`.
+    """
+    args = (name, seen, revision, definition, tick)
+    return Command(_scripts.load("cron_set"), args, lambda reply: reply[2].decode())
+
+
+def cron_tick(stored: StoredCron, tick: int | None, last: int | None, bodies: Sequence[Body]) -> Command[int | None]:
+    """Enqueues the items of ticks and sets the next tick. Returns how many, None where somebody else was faster."""
+    args: list[bytes | str | int] = [stored.name, stored.revision, "inf" if stored.tick is None else stored.tick]
+    args += ("inf" if tick is None else tick, "" if last is None else last)
+    for body in bodies:
+        args += (body.key, body.body, body.group)
+
+    def decode(reply: Reply) -> int | None:
+        return int(reply[3]) if reply[2] else None
+
+    return Command(_scripts.load("cron_tick"), args, decode, [body.key for body in bodies])
+
+
 def _runs(items: Iterable[Item]) -> tuple[list[Item], list[bytes | int]]:
     """Items in the order of the arguments, and the arguments: receipt, number of ids, ids, receipt ..."""
     by_proof: dict[bytes, list[Item]] = {}
+    last, run = None, []
     for item in items:
-        by_proof.setdefault(item.proof, []).append(item)
+        if item.held is not last:  # most are of one claim, side by side
+            last = item.held
+            run = by_proof.setdefault(last.proof, [])
+        run.append(item)
     flat: list[Item] = []
     args: list[bytes | int] = []
     for proof, run in by_proof.items():

@@ -2,7 +2,8 @@
 
 Whoever holds a queue's sweep lease returns expired leases and due items to it, the moment they are due: it sleeps until
 then, and an item that is due earlier sounds an alarm. One worker of the fleet at a time; when it goes, the next one to
-say that it is there takes over.
+say that it is there takes over. Recurring items are enqueued by whoever sees that a tick is due, which is the one who
+sweeps; another one where that one can't.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from reliq import _codec, _commands
+from reliq import _codec, _commands, _cron
 from reliq._commands import Beat
 from reliq._driver import Driver
 from reliq._plans import Block, Plan
@@ -112,6 +113,8 @@ class Housekeeper:
     def _look_after(self, charge: _Charge) -> None:
         beat = self._beat(charge)
         charge.sweeps = beat is not None and beat.sweeps
+        if beat and beat.tick_due:
+            self._tick(charge)
         if beat is None or not beat.sweeps:
             charge.due = time.monotonic() + BEAT * random.uniform(0.8, 1.0)  # a fleet that started at once spreads
             return
@@ -134,6 +137,15 @@ class Housekeeper:
             log.info("queue %s: looked after again", charge.queue.name)
         charge.failing = False
         return beat
+
+    def _tick(self, charge: _Charge) -> None:
+        """Enqueues recurring items. Its own connection: the queue's may belong to an event loop."""
+        try:
+            charge.driver.run(_cron.tick(charge.queue._session))
+        except (ReliqError, OSError) as error:
+            log.warning("queue %s: ticks wait: %s", charge.queue.name, error)
+        except Exception:  # a codec is the user's code; sweeping goes on
+            log.exception("queue %s: ticks wait", charge.queue.name)
 
     def _do(self, duty: Duty, queue: Any) -> None:
         try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reliq import _arguments, _commands, _ids, _plans, _policy
+from reliq import _arguments, _commands, _cron, _ids, _plans, _policy
 from reliq._driver import Driver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import ItemNotFound, WaitTimeout
-from reliq.item import BatchProgress, Counts, ItemInfo, ItemState, Moved, Settings, WorkerInfo
+from reliq.item import BatchProgress, Counts, Cron, ItemInfo, ItemState, Moved, Settings, WorkerInfo
 
 
 class Operating:
@@ -107,6 +107,62 @@ class Operating:
         should call it.
         """
         self._session.epoch = b""
+
+    # Recurring items
+
+    def set_cron(
+        self,
+        name: str,
+        expression: str,
+        payload: Any,
+        *,
+        time_zone: str = "UTC",
+        headers: Mapping[str, str] | None = None,
+        group: str | None = None,
+        missed: str = "one",
+    ) -> Cron:
+        """Has an item enqueued at each tick of a cron expression, from now on, by whichever worker is there.
+
+        What has the name already is replaced; where its expression and zone are the same its next tick stays, so that
+        a program may call this at each start. One that is paused stays so. The id of an item is `cron:{name}:{tick}`,
+        the tick in UTC, as in `cron:report:2027-01-15T04:30:00Z`.
+
+        Args:
+            name: its own in this queue, 1 to 100 bytes of printable text.
+            expression: five fields as in crontab, or six with seconds first.
+            payload: of its items, 64 KiB at most.
+            time_zone: in which the expression counts, such as `Europe/Berlin`.
+            headers: of its items.
+            group: of its items.
+            missed: what becomes of ticks that nobody saw in time: `one` item for the last of them; `all`, an item for
+                each, 1,000 at most; `skip`, none for those that are over by more than a minute.
+
+        Returns:
+            It, with its next tick.
+
+        Raises:
+            InvalidArgument: no expression, no zone, over 1,000 of them in this queue, the package cronsim is missing.
+            PayloadError.
+        """
+        definition = _cron.define(self._session, name, expression, payload, time_zone, headers, group, missed)
+        self._driver.register()
+        return self._driver.run(_cron.keep(self._session, name, definition))
+
+    def remove_cron(self, name: str) -> bool:
+        """Forgets a recurring item. Items that it has enqueued stay. False where there is none of this name."""
+        return self._driver.run(_cron.remove(_cron.check_name(name)))
+
+    def pause_cron(self, name: str) -> bool:
+        """Takes the ticks of a recurring item away until it is resumed. False where there is none of this name."""
+        return self._driver.run(_cron.pause(_cron.check_name(name)))
+
+    def resume_cron(self, name: str) -> bool:
+        """Gives a recurring item its ticks back, from now on: those meanwhile are over. False where there is none."""
+        return self._driver.run(_cron.resume(_cron.check_name(name)))
+
+    def crons(self) -> list[Cron]:
+        """The recurring items, those whose tick comes first ahead, paused ones last."""
+        return self._driver.run(_cron.list_all(self._session))
 
     # Looking
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from reliq import _arguments, _commands, _ids, _plans, _policy
+from reliq import _arguments, _commands, _cron, _ids, _plans, _policy
 from reliq._driver_async import AsyncDriver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import ItemNotFound, WaitTimeout
-from reliq.item import BatchProgress, Counts, ItemInfo, ItemState, Moved, Settings, WorkerInfo
+from reliq.item import BatchProgress, Counts, Cron, ItemInfo, ItemState, Moved, Settings, WorkerInfo
 
 
 class AsyncOperating:
@@ -72,6 +72,40 @@ class AsyncOperating:
     async def adopt(self) -> None:
         """Asyncio twin of `Queue.adopt`."""
         self._session.epoch = b""
+
+    # Recurring items
+
+    async def set_cron(
+        self,
+        name: str,
+        expression: str,
+        payload: Any,
+        *,
+        time_zone: str = "UTC",
+        headers: Mapping[str, str] | None = None,
+        group: str | None = None,
+        missed: str = "one",
+    ) -> Cron:
+        """Asyncio twin of `Queue.set_cron`."""
+        definition = _cron.define(self._session, name, expression, payload, time_zone, headers, group, missed)
+        await self._driver.register()
+        return await self._driver.run(_cron.keep(self._session, name, definition))
+
+    async def remove_cron(self, name: str) -> bool:
+        """Asyncio twin of `Queue.remove_cron`."""
+        return await self._driver.run(_cron.remove(_cron.check_name(name)))
+
+    async def pause_cron(self, name: str) -> bool:
+        """Asyncio twin of `Queue.pause_cron`."""
+        return await self._driver.run(_cron.pause(_cron.check_name(name)))
+
+    async def resume_cron(self, name: str) -> bool:
+        """Asyncio twin of `Queue.resume_cron`."""
+        return await self._driver.run(_cron.resume(_cron.check_name(name)))
+
+    async def crons(self) -> list[Cron]:
+        """Asyncio twin of `Queue.crons`."""
+        return await self._driver.run(_cron.list_all(self._session))
 
     # Looking
 

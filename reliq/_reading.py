@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliq import _codec, _ids
+from reliq._codec import STAMP
 from reliq._session import Reply, Session
 from reliq.errors import CodecError
-from reliq.item import WORKER_FACTS, Claimed, Item, ItemInfo, ItemState, Progress, Settings, WorkerInfo
+from reliq.item import WORKER_FACTS, Claimed, Item, ItemInfo, ItemState, Lease, Progress, Settings, WorkerInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,12 @@ class Batch:
         checkpoints: list[bytes | None],
     ) -> tuple[Claimed, list[tuple[Item, CodecError]]]:
         """The items in order, and apart from them those whose payload can't be decoded."""
-        items, broken, receipt = Claimed(), [], _ids.unpack(self.receipt)
+        session, items, broken = self.session, Claimed(), []
+        lease = self._lease()
         for i, key in enumerate(keys):
-            item, problem = self._item(key, records[i] or b"", histories[i] if histories else None, receipt)
+            record = records[i] or b""
+            payload, headers, problem = decoded(session, key, record)
+            item = Item(lease, key, payload, headers, record[:STAMP], histories[i] if histories else None)
             if groups and (group := groups[i]):
                 item.group = group.decode()
             if checkpoints and (stored := checkpoints[i]):
@@ -41,38 +45,32 @@ class Batch:
                 items.append(item)
             else:
                 broken.append((item, problem))
-        items.unreadable = tuple(item.id for item, _ in broken)
+        if broken:
+            items.unreadable = tuple(item.id for item, _ in broken)
         return items, broken
 
-    def _item(self, key: bytes, record: bytes, history: bytes | None, receipt: str) -> tuple[Item, CodecError | None]:
-        item_id = _ids.unpack(key)
-        claims, failures, _ = history_of(history)
-        payload, headers, problem = decoded(self.session, item_id, record)
-        item = Item(
-            item_id,
-            payload,
-            headers,
-            claims + 1,
-            failures + 1,
-            self.epoch,
-            _codec.enqueued_at(record),
-            receipt,
-            self.session.queue,
-            self.lease,
-            self.asked_at + self.lease,
-            key,
-            self.receipt,
-        )
-        item.owner = self.session.owner
-        return item, problem
+    def _lease(self) -> Lease:
+        lease = held_under(self.session.queue, self.receipt)
+        lease.seconds, lease.expires = self.lease, self.asked_at + self.lease
+        lease.epoch, lease.owner = self.epoch, self.session.owner
+        return lease
 
 
-def decoded(session: Session, item_id: str, record: bytes) -> tuple[Any, dict[str, str], CodecError | None]:
+def held_under(queue: str, proof: bytes) -> Lease:
+    """The lease with this receipt, of which nothing else is known."""
+    return Lease(queue, proof, 0.0, 0.0, 0, None, _ids.unpack, _codec.enqueued_at)
+
+
+def decoded(session: Session, key: bytes, record: bytes) -> tuple[Any, dict[str, str], CodecError | None]:
     """Payload and headers of a record, or why they can't be read."""
+    body, headers = record[STAMP:], {}
     try:
-        payload, headers = _codec.decode(
-            record[_codec.STAMP :], queue=session.queue, item_id=item_id, codecs=session.codecs_by_name
-        )
+        if _codec.is_short(body):
+            payload = _codec.unpack_payload(body)
+        else:
+            payload, headers = _codec.decode(
+                body, queue=session.queue, item_id=_ids.unpack(key), codecs=session.codecs_by_name
+            )
         if session.payload_type is not None:
             payload = session.payload_type.decode(payload)
     except CodecError as error:
@@ -99,20 +97,20 @@ def item_info(
     if where in (ItemState.FINISHED, ItemState.REMOVED):
         return _ended(item_id, where, record)
     claims, failures, expiries = history_of(history)
-    payload, headers, problem = decoded(session, item_id, record)
+    payload, headers, problem = decoded(session, key, record)
     return ItemInfo(
         item_id,
         where,
         payload,
         headers,
-        _codec.enqueued_at(record) if len(record) > _codec.STAMP else None,
+        _codec.enqueued_at(record) if len(record) > STAMP else None,
         claims,
         failures,
         expiries,
         error.decode("utf-8", "replace") or None,
         float(at) / 1000 if at else None,
         str(problem) if problem else None,
-        record[_codec.STAMP :],
+        record[STAMP :],
         group.decode() or None,
         progress_of(checkpoint) if checkpoint else None,
         batch=_ids.unpack(batch) if batch else None,

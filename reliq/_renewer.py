@@ -22,6 +22,7 @@ from reliq._renewals_thread import ThreadRenewals, driver_for
 from reliq._session import Session
 from reliq._watched import Lease, leases_of
 from reliq._wire import Wire
+from reliq._reading import held_under
 from reliq.item import Item
 
 STANDING = frozenset("TtZX")  # stopped, traced, and dead: states in which a process works on nothing
@@ -29,7 +30,7 @@ STANDING = frozenset("TtZX")  # stopped, traced, and dead: states in which a pro
 
 def item_of(queue: str, key: bytes, proof: bytes) -> Item:
     """As much of an item as its renewal needs."""
-    return Item(_ids.unpack(key), None, {}, 0, 0, 0, 0.0, "", queue, 0.0, 0.0, key, proof)
+    return Item(held_under(queue, proof), key, None, {})
 
 
 def works(pid: int) -> bool:

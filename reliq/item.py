@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -90,48 +90,124 @@ class Progress:
 
 
 @dataclass(slots=True, eq=False)
+class Lease:
+    """The lease of one claim, shared by its items. `text_of` and `time_of` read the server's bytes.
+
+    `proof` is the receipt as the server has it; `expires` is on this process's monotonic clock, counted from before the
+    claim was sent; `owner` is the queue object that claimed.
+    """
+
+    queue: str
+    proof: bytes
+    seconds: float
+    expires: float
+    epoch: int
+    owner: Any
+    text_of: Callable[[bytes], str]
+    time_of: Callable[[bytes], float]
+
+
 class Item:
     """An item that this process has claimed. End it with exactly one of finish, release and fail.
 
+    Made for many a second: what a handler may never ask for is worked out when it is asked for.
+
     Attributes:
-        id: its id, immutable over its whole life.
         payload: what was enqueued.
         headers: string pairs that travel beside the payload.
-        delivery: 1 for the first claim, 2 for the second ...; with `epoch` a fencing number that only grows.
-        attempt: 1 plus the failures so far. Releases and lost workers are not failures.
-        epoch: generation of the queue's state.
-        enqueued_at: Unix seconds on the server's clock.
-        receipt: proves the lease. New at every claim, shared by the items of one claim.
-        queue: name of its queue.
-        lease: seconds that were asked for.
         group: items of one group are handled one at a time and in their order; None for an item of no group.
         progress: the last checkpoint of this item, by this delivery or an earlier one; None where there is none.
         lost: the lease is known to be lost: stop, and undo or leave what was begun. False proves nothing.
         settled: finish, release or fail was called for it through its queue.
     """
 
-    id: str
-    payload: Any
-    headers: Mapping[str, str]
-    delivery: int
-    attempt: int
-    epoch: int
-    enqueued_at: float
-    receipt: str
-    queue: str
-    lease: float
-    expires: float = field(repr=False)  # on this process's monotonic clock, counted from before the claim was sent
-    key: bytes = field(repr=False)  # the id as the server has it
-    proof: bytes = field(repr=False)  # the receipt as the server has it
-    group: str | None = None
-    progress: Progress | None = None
-    lost: bool = False
-    settled: bool = False
-    owner: Any = field(default=None, repr=False)  # the queue object that claimed it; `checkpoint` goes through it
+    __slots__ = ("_history", "_stamp", "group", "headers", "held", "key", "lost", "payload", "progress", "settled")
+
+    def __init__(
+        self,
+        held: Lease,
+        key: bytes,
+        payload: Any,
+        headers: Mapping[str, str],
+        stamp: bytes = b"",
+        history: bytes | None = None,
+    ) -> None:
+        self.held = held
+        self.key = key  # the id as the server has it
+        self.payload = payload
+        self.headers = headers
+        self._stamp = stamp
+        self._history = history
+        self.group: str | None = None
+        self.progress: Progress | None = None
+        self.lost = False
+        self.settled = False
+
+    def __repr__(self) -> str:
+        return f"Item(id={self.id!r}, payload={self.payload!r}, queue={self.queue!r}, delivery={self.delivery})"
+
+    @property
+    def id(self) -> str:
+        """Its id, immutable over its whole life."""
+        return self.held.text_of(self.key)
+
+    @property
+    def delivery(self) -> int:
+        """1 for the first claim, 2 for the second ...; with `epoch` a fencing number that only grows."""
+        return 1 + (int(self._history.split(b" ", 2)[1]) if self._history else 0)
+
+    @property
+    def attempt(self) -> int:
+        """1 plus the failures so far. Releases and lost workers are not failures."""
+        return 1 + (int(self._history.split(b" ", 3)[2]) if self._history else 0)
+
+    @property
+    def epoch(self) -> int:
+        """Generation of the queue's state."""
+        return self.held.epoch
+
+    @property
+    def enqueued_at(self) -> float:
+        """Unix seconds on the server's clock."""
+        return self.held.time_of(self._stamp)
+
+    @property
+    def receipt(self) -> str:
+        """Proves the lease. New at every claim, shared by the items of one claim."""
+        return self.held.text_of(self.held.proof)
+
+    @property
+    def proof(self) -> bytes:
+        """The receipt as the server has it."""
+        return self.held.proof
+
+    @property
+    def queue(self) -> str:
+        """Name of its queue."""
+        return self.held.queue
+
+    @property
+    def lease(self) -> float:
+        """Seconds that were asked for."""
+        return self.held.seconds
+
+    @property
+    def expires(self) -> float:
+        """When the lease ends, on this process's monotonic clock."""
+        return self.held.expires
+
+    @expires.setter
+    def expires(self, when: float) -> None:
+        self.held.expires = when
+
+    @property
+    def owner(self) -> Any:
+        """The queue object that claimed it."""
+        return self.held.owner
 
     def remaining(self) -> float:
         """Seconds until the lease ends unless it is renewed, by this process's own monotonic clock; negative after."""
-        return self.expires - time.monotonic()
+        return self.held.expires - time.monotonic()
 
     def checkpoint(
         self, state: Any = None, *, done: float | None = None, total: float | None = None, note: str = ""
@@ -150,7 +226,7 @@ class Item:
             LeaseLost: somebody else may have the item: stop.
             PayloadError: the state can't be stored.
         """
-        return self.owner.checkpoint(self, state, done=done, total=total, note=note)
+        return self.held.owner.checkpoint(self, state, done=done, total=total, note=note)
 
 
 class Claimed(list[Item]):
@@ -371,6 +447,35 @@ class ItemInfo:
     progress: Progress | None = None
     result: Any = None
     batch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A recurring item: what is enqueued at each tick of its expression, under the id `cron:{name}:{tick}`.
+
+    Attributes:
+        name: its own in its queue.
+        expression: five fields as in crontab, or six with seconds first.
+        payload: of its items. None where it can't be decoded by this client (then `problem` says why).
+        headers, group: of its items.
+        time_zone: of the expression.
+        missed: what becomes of ticks that nobody saw in time: `one` item for the last of them, `all`, or `skip`.
+        paused: it has no ticks until it is resumed.
+        next_at: Unix seconds (server clock) of the next tick; None while it is paused.
+        last_at: Unix seconds of the last tick that an item was enqueued for; None for never.
+    """
+
+    name: str
+    expression: str
+    payload: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    time_zone: str = "UTC"
+    missed: str = "one"
+    paused: bool = False
+    next_at: float | None = None
+    last_at: float | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ ORDER = """
     _blobs codecs typed
     _session _reading _commands _policy _plans _gathering _consume_rules _consuming _arguments
     _ledger _handlers _worker_options _turns
+    _schedule _cron
     _lifeline _server_files _server embedded
     connect _replies _driver _driver_async
     _coalesce _coalesce_async
     _holding _holding_async _operating _operating_async
     _watched _renewals_thread
     consume consume_async
-    queue queue_async
+    queue queue_async cron
     health _wire _renewer _renewals_process _renewals
     _supervised _child _supervisor
     _limits _handler_threads _handler_tasks _resolver

@@ -9,11 +9,12 @@ import pytest
 from reliq import Item, Unavailable
 from reliq._consume_rules import Rules
 from reliq._consuming import Claim, ConsumeReport, Consuming, Handle, Plan, Rest, Settle
+from reliq._reading import held_under
 from reliq.item import Claimed
 
 
 def items(*names: str) -> Claimed:
-    return Claimed(Item(n, n, {}, 1, 1, 1, 0.0, "r", "q", 30.0, 0.0, n.encode(), b"r" * 16) for n in names)
+    return Claimed(Item(held_under("q", b"r" * 16), name.encode(), name, {}) for name in names)
 
 
 def begun(rules: Rules, *names: str) -> tuple[Consuming, Plan]:

@@ -192,7 +192,7 @@ def test_repeating_the_call_changes_nothing(queue: Queue) -> None:
 
 @pytest.mark.parametrize("when", ["finished", "settled"])
 def test_a_call_that_was_broken_off(queue: Queue, when: str) -> None:
-    """Where the caller went away in the middle nothing follows until it is repeated with the same ids, which goes on."""
+    """Where the caller went away in the middle nothing follows until the call is repeated, which goes on with it."""
     broken = [*(New(n, id=str(n)) for n in range(1500)), object()]
     with pytest.raises(PayloadError) as caught:
         queue.batch(broken, then=THEN, when=when, id="b")
@@ -278,7 +278,11 @@ def test_batches_know_nothing_of_each_other(queue: Queue) -> None:
     assert [queue.batch_progress(name) for name in ("b", "tb", "ttb")] == [BatchProgress(2, 2)] * 3
     items = queue.claim(6)
     queue.finish([items[0], items[2], items[3], items[4]])
-    assert [queue.batch_progress(name) for name in ("b", "tb", "ttb")] == [BatchProgress(2, 1), None, BatchProgress(2, 1)]
+    assert [queue.batch_progress(name) for name in ("b", "tb", "ttb")] == [
+        BatchProgress(2, 1),
+        None,
+        BatchProgress(2, 1),
+    ]
     queue.finish(items)
     assert sorted(item.id for item in queue.claim(9)) == ["then b", "then tb", "then ttb"]
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from reliq import _ids
+from reliq._reading import held_under
 from reliq.demo import smtplog
 from reliq.demo.command import SAMPLE
 from reliq.demo.mailer import Mailer, compose, message_id_of
@@ -41,21 +43,8 @@ def smtp(tmp_path: Path) -> Iterator[Smtp]:
 
 
 def item_for(recipient: Recipient, delivery: int = 1) -> Item:
-    return Item(
-        id=recipient.item_id,
-        payload=recipient.payload,
-        headers={},
-        delivery=delivery,
-        attempt=1,
-        epoch=1,
-        enqueued_at=1718064000.0,
-        receipt="",
-        queue="q",
-        lease=1.0,
-        expires=0.0,
-        key=b"",
-        proof=b"",
-    )
+    history = f"p {delivery - 1} 0 0 ".encode() if delivery > 1 else None
+    return Item(held_under("q", b""), _ids.pack(recipient.item_id), recipient.payload, {}, bytes(6), history)
 
 
 def test_a_mail_is_in_the_log_when_its_sender_hears_that_it_was_accepted(smtp: Smtp) -> None:

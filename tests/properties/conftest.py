@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("properties.machine")  # so that its asserts show their values
+pytest.register_assert_rewrite("properties.machine", "properties.side_by_side")  # so that its asserts show their values
 
 _COMMON = settings(
     deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

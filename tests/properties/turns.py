@@ -27,13 +27,15 @@ class Turns:
     def pass_on(self, ids: Iterable[str], *, gone: bool) -> list[str]:
         """Takes ids off the holders. Returns those that have the turn now; `gone` ones are of no group any more."""
         freed: list[str] = []
-        for item_id in [i for i in ids if i in self.group]:
+        ended = [item_id for item_id in ids if item_id in self.group]
+        for item_id in ended if gone else ():
+            self.parked.pop(item_id, None)
+        for item_id in ended:
             group = self.group[item_id]
             if item_id in self.holders.get(group, []):
                 self.holders[group].remove(item_id)
                 freed += self._next(group)
             if gone:
-                self.parked.pop(item_id, None)
                 del self.group[item_id]
         return freed
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reliq import Item
+from reliq._reading import held_under
 
 
 def item(item_id: str = "a", receipt: bytes = b"r" * 16) -> Item:
-    return Item(item_id, None, {}, 1, 1, 1, 0.0, receipt.hex(), "q", 30.0, 0.0, item_id.encode(), receipt)
+    return Item(held_under("q", receipt), item_id.encode(), None, {})

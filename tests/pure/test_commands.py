@@ -162,7 +162,7 @@ def test_a_batch() -> None:
     assert list(command.args[:7]) == [b"b", "settled", 0, b"t", "+5", b"g", b"2"]
     assert list(command.args[7:]) == [b"a", b"1", "", b"", b"c", b"3", "", b""]
     reply = command.decode([b"ok", b"1", [1], 5, 3])
-    assert (reply.there, reply.total, reply.awaited) == ({b"c"}, 5, 3)
+    assert reply == _commands.BatchReply(frozenset({b"c"}), 5, 3)
     assert command.decode([b"ok", b"1", [], -1, -1]).total is None
 
 

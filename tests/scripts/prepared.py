@@ -10,10 +10,13 @@ import redis
 from contract.clients import Clock
 from contract.evidence import check_queue
 
-from reliq import Item, Queue
+from reliq import Item, New, Queue, _commands
+from reliq._ids import pack
 from reliq._keys import Keys
+from reliq.answers import Discard
 
 NAME = "q"
+LONG = 3600.0  # seconds for which those wait who are noted as waiting
 
 
 @dataclass
@@ -74,30 +77,37 @@ class Prepared:
 
 
 def prepare(admin: redis.Redis, url: str) -> Prepared:
-    """One item or two in each state, an expired lease, a due item, a cancelled place and an idle worker."""
+    """One item or two in each state, an expired lease, a due item, a cancelled place and an idle worker.
+
+    Of these the orphaned one and `live-2` have the turn of groups in which others wait; the dead one, `delayed` and
+    `live-1` are members of batches; the queue has limits, and somebody waits for room and for the end of items.
+    """
     clock = Clock()
     queue = Queue(NAME, url, timeout=5)
     clock.follow(queue)
-    queue.configure(expiry="hold", retry="tail")
-    queue.enqueue_many(range(9))
+    queue.configure(expiry="hold", retry="tail", max_length=100, max_bytes=10**6, max_in_progress=1000, rate=10**6)
+    queue.enqueue("orphan", group="h")
+    queue.batch(["dead"], then=New("after the dead"), id="finished batch")
+    queue.enqueue_many(range(7))
     orphan, dead, ended, *_ = queue.claim(9, lease=1)
     queue.fail(dead, "broken", dead=True)
-    queue.finish(ended)
+    queue.finish(ended, result="done")
     clock.advance(1)
     queue.recover(1)
     queue.configure(expiry="requeue")
-    queue.enqueue("delayed", id="delayed", delay=3600)
+    delayed = New("delayed", id="delayed", delay=3600)
+    queue.batch([delayed], then=New("after the delayed"), when="settled", id="settled batch")
     queue.enqueue("due", id="due", delay=1)
     clock.advance(1)  # now six items are in a lease that has ended, and one is due
-    for name in ("live-1", "live-2"):
-        queue.enqueue(name, id=name)
-    admin_keys = Keys(NAME)
+    queue.batch([New("live-1", id="live-1")], then=New("after the live", group="g"), when="settled", id="live batch")
+    queue.enqueue_many([New("live-2", id="live-2", group="g"), New("g2", id="g2", group="g"), New("h2", group="h")])
     live = claim_alone(queue, admin, clock)
+    queue.checkpoint(live[1], "half")
     queue.enqueue("cancelled", id="cancelled")
     queue.enqueue("queued", id="queued")
+    queue.enqueue("g3", id="g3", group="g")
     queue.cancel("cancelled")
-    admin.zadd(admin_keys["waiting"], {"idle": clock.now * 1000 + 60_000})
-    admin.rpush(admin_keys["wake"], "1")
+    note_those_who_wait(queue, admin, clock, ["live-1", "live-2", "queued", "delayed", "g2", orphan.id])
     assert orphan.id in {info.id for info in queue.scan("orphaned")}
     aside = [info.id for state in ("orphaned", "dead", "scheduled") for info in queue.scan(state)]
     made = Prepared(admin, queue, clock, live, aside)
@@ -105,10 +115,23 @@ def prepare(admin: redis.Redis, url: str) -> Prepared:
     return made
 
 
+def note_those_who_wait(queue: Queue, admin: Any, clock: Clock, ids: list[str]) -> None:
+    """An idle worker and its token, a producer that waits for more room than there is, and watchers of items."""
+    keys = Keys(NAME)
+    admin.zadd(keys["waiting"], {"idle": clock.now * 1000 + 60_000})
+    admin.rpush(keys["wake"], "1")
+    for item_id in ids:
+        queue._driver.call(_commands.watch(pack(item_id), LONG))
+    assert not queue._driver.call(_commands.await_room(b"producer", LONG, 1000, 1000))
+    assert (admin.zcard(keys["watched"]), admin.zcard(keys["producers"])) == (len(ids), 1)
+    queue._driver.call(_commands.beat("worker", b"\x80", 0))
+    assert queue.counts().blocked == 2
+
+
 def claim_alone(queue: Queue, admin: redis.Redis, clock: Clock) -> list[Item]:
     """Claims two items as a time before the other lease ended: a claim would otherwise recover that first."""
     clock.advance(-1.5)
-    live = list(queue.claim(2, lease=600))
+    live = list(queue.claim(4, lease=600))  # the other two wait for the turn of their groups
     clock.advance(1.5)
     assert [item.id for item in live] == ["live-1", "live-2"]
     return live
@@ -117,19 +140,35 @@ def claim_alone(queue: Queue, admin: redis.Redis, clock: Clock) -> list[Item]:
 Act = Callable[[Queue, Prepared], object]
 
 
+NEXT = [New("next", id="next", group="g"), New("later", id="later", delay=5)]
+
 # name: script, call
 ACTIONS: dict[str, tuple[str, Act]] = {
     "enqueue": ("enqueue", lambda q, _: q.enqueue("new", id="new")),
     "enqueue delayed": ("enqueue", lambda q, _: q.enqueue("new", id="new", delay=5)),
+    "enqueue grouped": (
+        "enqueue",
+        lambda q, _: q.enqueue_many([New(1, id="new", group="g"), New(2, id="n2", delay=5)]),
+    ),
+    "batch": ("batch", lambda q, _: q.batch([New(1, id="new"), NEXT[1]], then=New("end", group="g"), id="new batch")),
+    "batch of none": ("batch", lambda q, _: q.batch([], then=New("end", delay=5), id="new batch")),
     "claim": ("claim", lambda q, _: q.claim(3)),
     "finish_and_claim": ("finish_and_claim", lambda q, p: q.finish_and_claim(p.live[:1], 3)),
     "finish": ("finish", lambda q, p: q.finish(p.live)),
     "finish one": ("finish", lambda q, p: q.finish(p.live[1])),
     "release": ("release", lambda q, p: q.release(p.live)),
+    "finish with": ("finish_with", lambda q, p: q.finish(p.live[1], result=1, then=NEXT)),
+    "finish each": ("finish_with", lambda q, p: q.finish_each([(item, item.id) for item in p.live])),
+    "checkpoint": ("checkpoint", lambda q, p: q.checkpoint(p.live[0], {"n": 1}, note="half")),
     "renew": ("renew", lambda q, p: q.renew(p.live, 900)),
     "fail": ("fail", lambda q, p: q.fail(p.live[:1], "broken")),
     "fail later": ("fail", lambda q, p: q.fail(p.live, "broken", retry_after=5)),
     "fail dead": ("fail", lambda q, p: q.fail(p.live, "broken", dead=True)),
+    "fail discard": ("fail", lambda q, p: q.fail(p.live, "useless", discard=True)),
+    "fail each": (
+        "fail",
+        lambda q, p: q.fail_each(zip(p.live, [ValueError("broken"), Discard("useless")], strict=True)),
+    ),
     "recover": ("recover", lambda q, _: q.recover()),
     "requeue": ("requeue", lambda q, p: q.requeue(*p.set_aside)),
     "redrive": ("redrive", lambda q, _: q.redrive()),
@@ -137,12 +176,17 @@ ACTIONS: dict[str, tuple[str, Act]] = {
     "resolve requeue": ("resolve", lambda q, p: q.resolve(p.set_aside[:2], "requeue")),
     "resolve dead": ("resolve", lambda q, p: q.resolve(p.set_aside[:2], "dead")),
     "cancel": ("cancel", lambda q, _: q.cancel("queued", "delayed")),
+    "cancel grouped": ("cancel", lambda q, _: q.cancel("g2", "g3", "delayed")),
     "discard": ("discard", lambda q, p: q.discard(*p.set_aside[:2])),
     "purge queued": ("purge", lambda q, _: q.purge("queued")),
     "purge scheduled": ("purge", lambda q, _: q.purge("scheduled")),
     "purge orphaned": ("purge", lambda q, _: q.purge("orphaned")),
     "purge dead": ("purge", lambda q, _: q.purge("dead")),
     "purge finished": ("purge", lambda q, _: q.purge("finished")),
+    "watch": ("watch", lambda q, _: q._driver.call(_commands.watch(b"g3", 10 * LONG))),
+    "await_room": ("await_room", lambda q, _: q._driver.call(_commands.await_room(b"new", 2 * LONG, 1000, 1000))),
+    "beat": ("beat", lambda q, _: q._driver.call(_commands.beat("new", b"\x80", 5))),
+    "beat of one that leaves": ("beat", lambda q, _: q._driver.call(_commands.beat("worker", b"", 5))),
     "pause": ("pause", lambda q, _: q.pause(claim=True, enqueue=True)),
     "resume": ("resume", lambda q, _: q.resume()),
     "configure": ("configure", lambda q, _: q.configure(max_attempts=7, retry=None)),
