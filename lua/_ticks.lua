@@ -14,7 +14,9 @@ end
 local function may_set_tick()
   permitted('ZADD', ticks)
   permitted('ZRANGE', ticks)
+  permitted('ZCOUNT', ticks)
   permitted('RPUSH', alarm)
+  permitted('LLEN', alarm)
   typed(ticks, 'zset')
   typed(alarm, 'list')
 end

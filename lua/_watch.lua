@@ -6,6 +6,7 @@
 local function may_notify()
   if field.watched_until_ms then
     permitted('ZREM', watched)
+    permitted('ZMSCORE', watched)
     typed(watched, 'zset')
   end
 end

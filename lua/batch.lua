@@ -72,8 +72,9 @@ total, awaited = total + n, awaited + n
 local seal = sealed_now == '1' or was_sealed
 local places, later, wakes = {}, {}, 0
 if n > 0 or not is_known or seal ~= was_sealed then
+  local progress = cold().write_batch(follow_when, seal, total, awaited)
   local following = cold().pack_then(then_id, then_due, then_group, then_body)
-  call('HSET', batches, 'b' .. batch_id, cold().write_batch(follow_when, seal, total, awaited), 't' .. batch_id, following)
+  call('HSET', batches, 'b' .. batch_id, progress, 't' .. batch_id, following)
 end
 if n > 0 then
   local fields = {}

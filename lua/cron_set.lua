@@ -11,17 +11,17 @@ local alarm = KEYS[4] -- list: a token wakes the sweeper
 local journal = KEYS[5] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
-local name = ARGV[3] -- of the recurring item
+local cron_name = ARGV[3] -- of the recurring item
 local seen = ARGV[4] -- the revision that the client saw, '' where it saw none
 local revision = ARGV[5] -- made by the client: the revision that this is
 local definition = ARGV[6] -- what clients make of it, '' to remove it
-local tick = ARGV[7] -- the next tick in ms, 'inf' for none, '' to leave it as it is
+local next_at = ARGV[7] -- the next tick in ms, 'inf' for none, '' to leave it as it is
 
 local MOST = 1000 -- in one queue: listing them is one call
 
 enter({ 'sweep_until_ms' })
 local now = clock()
-local last, found = string.match(call('HGET', crons, name) or '', '^(%d+) (%x+) ')
+local last, found = string.match(call('HGET', crons, cron_name) or '', '^(%d+) (%x+) ')
 if found == revision or not found and definition == '' then
   return { 'ok', known, 'done' }
 end
@@ -40,12 +40,12 @@ if known == '' then
   create(now)
 end
 if definition == '' then
-  call('ZREM', ticks, name)
-  call('HDEL', crons, name)
+  call('ZREM', ticks, cron_name)
+  call('HDEL', crons, cron_name)
 else
-  call('HSET', crons, name, (last or '0') .. ' ' .. revision .. ' ' .. definition)
-  if tick ~= '' then
-    set_tick(name, tick, now)
+  call('HSET', crons, cron_name, (last or '0') .. ' ' .. revision .. ' ' .. definition)
+  if next_at ~= '' then
+    set_tick(cron_name, next_at, now)
   end
 end
 touch_queue()

@@ -21,17 +21,17 @@ local ticks = KEYS[12] -- zset: name of a recurring item by its next tick in ms
 local journal = KEYS[13] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
-local name = ARGV[3] -- of the recurring item
+local cron_name = ARGV[3] -- of the recurring item
 local revision = ARGV[4] -- the revision that the caller saw
 local seen = ARGV[5] -- the tick that the caller saw, in ms
-local tick = ARGV[6] -- the next one, 'inf' for none
-local last = ARGV[7] -- the last one that has an item now, '' where none of these has
+local next_at = ARGV[6] -- the next one, 'inf' for none
+local last_at = ARGV[7] -- the last one that has an item now, '' where none of these has
 -- ARGV[8...]: the items, each three: id, body, group ('' none)
 
 enter({ 'paused_enqueue', 'max_length', 'waiting_bytes', 'stamp', 'enqueued', 'cancelled_places', 'sweep_until_ms' })
 local now = clock()
-local score = call('ZSCORE', ticks, name)
-local found, definition = string.match(call('HGET', crons, name) or '', '^%d+ (%x+) (.*)$')
+local score = call('ZSCORE', ticks, cron_name)
+local found, definition = string.match(call('HGET', crons, cron_name) or '', '^%d+ (%x+) (.*)$')
 if not score or whole(tonumber(score)) ~= seen or found ~= revision then
   return { 'ok', known, 0, 0 }
 end
@@ -61,10 +61,10 @@ if n > 0 then
   look_for_idle()
   add_items(ids, bodies, ids, {}, grouped(ids, names), now)
 end
-if last ~= '' then
-  call('HSET', crons, name, last .. ' ' .. found .. ' ' .. definition)
+if last_at ~= '' then
+  call('HSET', crons, cron_name, last_at .. ' ' .. found .. ' ' .. definition)
 end
-set_tick(name, tick, now)
+set_tick(cron_name, next_at, now)
 touch_queue()
 save()
 wake_workers(n, now)

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- finish_and_claim: a worker's whole round trip. Finishes items as finish does, then claims as claim does, without
--- waiting. Each half is safe to repeat by itself, and so is the whole.
+-- finish_and_claim: a worker's whole round trip. Finishes items as finish does, then claims as claim does. Each half is
+-- safe to repeat by itself, and so is the whole.
 -- Returns {'ok', epoch, indexes (from 0) of items not held any more, ids, records, histories, groups, checkpoints,
--- more}, as finish and claim do.
+-- more, next}, as finish and claim do.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _due _finish _expired _claim _journal
+-- uses: _wake _wait _due _finish _expired _claim _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -33,7 +33,9 @@ local now_ms = ARGV[2] -- '' for the server's clock
 local claim_id = ARGV[3] -- made by the client; the receipt of what this claim takes
 local count = ARGV[4] -- items wanted, 1 to 1000
 local lease_ms = ARGV[5] -- length of the lease
--- ARGV[6...]: runs of receipt, number of ids, ids
+local worker = ARGV[6] -- '' or the name under which to wait where nothing is there
+local wait_ms = ARGV[7] -- how long that wait will be
+-- ARGV[8...]: runs of receipt, number of ids, ids
 
 enter({
   'paused_claim', 'expiry', 'max_deliveries', 'stamp', 'claimed_stamp', 'in_progress', 'cancelled_places',
@@ -41,7 +43,7 @@ enter({
 })
 local now = clock()
 look_for_idle()
-local lost, wakes = finish_runs(6, #ARGV, now)
+local lost, wakes = finish_runs(8, #ARGV, now)
 
 local recovered = recover_expired(PAGE, now)
 local returned = wakes + recovered.requeued + recovered.wakes + queue_due(now)
@@ -49,4 +51,8 @@ local claimed = claim_items(now)
 local ids = claimed.ids
 wake_workers(returned + claimed.wakes - #ids, now)
 local histories, names, states = beside(ids, claimed.histories)
-return { 'ok', known, lost, ids, claimed.records, histories, names, states, claimed.more and 1 or 0 }
+local more = claimed.more and 1 or 0
+if #ids > 0 or more == 1 or worker == '' then
+  return { 'ok', known, lost, ids, claimed.records, histories, names, states, more, -1 }
+end
+return { 'ok', known, lost, ids, ids, histories, names, states, 0, sooner(wait_for_wake(now), claimed.wait) }

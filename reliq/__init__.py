@@ -6,6 +6,7 @@ from importlib.metadata import version as _version
 
 from reliq._codec import Codec as Codec
 from reliq._consuming import ConsumeReport as ConsumeReport
+from reliq._topology import Sentinel as Sentinel
 from reliq.consume import Consumption as Consumption
 from reliq.consume_async import AsyncConsumption as AsyncConsumption
 from reliq.errors import AccessDenied as AccessDenied
@@ -17,6 +18,11 @@ from reliq.errors import InvalidURL as InvalidURL
 from reliq.errors import ItemNotFound as ItemNotFound
 from reliq.errors import LeaseLost as LeaseLost
 from reliq.errors import MemoryFull as MemoryFull
+from reliq.errors import MirrorConflict as MirrorConflict
+from reliq.errors import MirrorError as MirrorError
+from reliq.errors import MirrorSchema as MirrorSchema
+from reliq.errors import MirrorUnavailable as MirrorUnavailable
+from reliq.errors import NotMirrored as NotMirrored
 from reliq.errors import PayloadError as PayloadError
 from reliq.errors import QueueError as QueueError
 from reliq.errors import QueueFull as QueueFull

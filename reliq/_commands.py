@@ -107,19 +107,28 @@ def claim(
 
 
 def finish_and_claim(
-    session: Session, items: Sequence[Item], count: int, *, lease: float, receipt: bytes, asked_at: float
+    session: Session,
+    items: Sequence[Item],
+    count: int,
+    *,
+    lease: float,
+    receipt: bytes,
+    asked_at: float,
+    worker: bytes = b"",
+    wait_ms: int = 0,
 ) -> Command[ClaimReply]:
-    """A worker's whole round trip: finishes items and takes the next ones."""
+    """A worker's whole round trip: finishes items and takes the next ones. `worker` and `wait_ms` as for `claim`."""
     flat, runs = _runs(items)
 
     def decode(reply: Reply) -> ClaimReply:
         batch = _reading.Batch(session, receipt, lease, asked_at, int(reply[1] or 0))
         claimed, broken = batch.read(*reply[3:8])
         claimed.lost = tuple(flat[i].id for i in reply[2])
-        return ClaimReply(claimed, broken, bool(reply[8]))
+        return ClaimReply(claimed, broken, bool(reply[8]), int(reply[9]))
 
     keys = [item.key for item in flat]
-    return Command(_scripts.load("finish_and_claim"), (receipt, count, _ms(lease), *runs), decode, keys)
+    args = (receipt, count, _ms(lease), worker, wait_ms, *runs)
+    return Command(_scripts.load("finish_and_claim"), args, decode, keys)
 
 
 def finish(items: Iterable[Item]) -> Command[list[str]]:

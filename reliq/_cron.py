@@ -88,7 +88,10 @@ def check_name(name: str) -> str:
 
 def view(session: Session, stored: StoredCron) -> Cron:
     """A recurring item for people."""
-    definition = definition_of(stored)
+    try:
+        definition = definition_of(stored)
+    except CodecError as error:
+        return Cron(stored.name, "", paused=stored.tick is None, problem=str(error))
     payload, headers, problem = _content(session, stored.name, definition)
     return Cron(
         stored.name,
@@ -128,12 +131,19 @@ def keep(session: Session, name: str, definition: Definition) -> Plan[Cron]:
     revision, packed = _new_revision(), definition.packed()
     while True:
         before, now = yield from _find(name)
-        if before and (before.tick is None or definition_of(before).schedule == definition.schedule):
+        if before and (before.tick is None or _ticks_as(before, definition)):
             tick, stays = before.tick, True
         else:
             tick, stays = _in_ms(definition.schedule.next(now)), False
         if (yield from _write(name, before, revision, packed, "" if stays else _word(tick))):
             return view(session, StoredCron(name, tick, before.last if before else None, revision, packed))
+
+
+def _ticks_as(before: StoredCron, definition: Definition) -> bool:
+    try:
+        return definition_of(before).schedule == definition.schedule
+    except CodecError:  # what can't be read is replaced
+        return False
 
 
 def pause(name: str) -> Plan[bool]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -17,14 +15,17 @@ from redis.exceptions import RedisError
 
 from reliq import _plans, _policy, _replies
 from reliq._keys import REGISTRY
+from reliq._links import Home, Links, OnFailover
 from reliq._plans import Block, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
 from reliq._session import Command, Session
-from reliq.connect import Connector
+from reliq.connect import Connector, endpoint, limit
 from reliq.errors import ReliqError, Unavailable
 
 T = TypeVar("T")
 log = logging.getLogger("reliq")
+
+MARGIN = 1.0  # seconds beyond the end of a wait on the server after which silence means that the link is gone
 
 
 class Driver:
@@ -32,15 +33,25 @@ class Driver:
 
     A connection is used by one call at a time, and never again after a call on it was broken off: an answer that
     nobody waits for must not be read by the next one.
+
+    Attributes:
+        retries: attempts that failed in a way that may pass.
     """
 
-    def __init__(self, connector: Connector[Any], session: Session, timeout: float) -> None:
+    def __init__(
+        self, connector: Connector[Any], session: Session, timeout: float, on_failover: OnFailover | None = None
+    ) -> None:
         self.session = session
         self.timeout = timeout
+        self.retries = 0
         self._connector = connector
-        self._idle: deque[Any] = deque()
-        self._pid = os.getpid()
+        self._links = Links(connector, self._check, on_failover)
         self._registered = False
+
+    @property
+    def failovers(self) -> int:
+        """How many times the master was another one than before."""
+        return self._links.failovers
 
     def call(self, command: Command[T]) -> T:
         """Sends a command until it is answered or the deadline is over.
@@ -48,11 +59,13 @@ class Driver:
         Raises:
             ReliqError: the server's refusal, or `Unavailable`.
         """
+        home = self._links.home
         try:
             return self._attempt(command)
         except Retry as failure:
+            self.retries += 1
             log.warning("%s on queue %s: %s; trying again", command.script.name, self.session.queue, failure)
-            return self._interpret(_plans.persist(command, self.timeout, failure), self._attempt)
+            return self._interpret(_plans.persist(command, self.timeout, failure), self._attempt, home)
 
     def run(self, plan: Plan[T]) -> T:
         """Runs a plan to its end."""
@@ -60,8 +73,7 @@ class Driver:
 
     def close(self) -> None:
         """Closes the connections that are idle."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        self._links.close()
 
     def register(self) -> None:
         """Adds the queue to the listing of queues, once. The listing is a convenience, so a failure is only logged."""
@@ -86,15 +98,17 @@ class Driver:
         """The reply to a command that only reads; asked for again, as a script is, until the deadline is over."""
         until, attempts = time.monotonic() + self.timeout, 1
         while True:
+            home = self._links.home
             try:
                 return self._asked_once(packed)
             except Retry as failure:
+                self.retries += 1
                 pause, why = _policy.pause_before(attempts), f"no answer in {self.timeout:g} s. Last: {failure}"
                 if time.monotonic() + pause > until:
                     raise Unavailable(
                         why, may_have_been_applied=False, attempts=attempts, seconds=self.timeout
                     ) from failure
-                time.sleep(pause)
+                self._links.pause(pause, home)
                 attempts += 1
 
     def _asked_once(self, packed: bytes) -> Any:
@@ -103,16 +117,20 @@ class Driver:
             reply = self._answer(connection, packed)
         except RedisError as error:
             raise _replies.from_connect(error, connection) from error
-        self._idle.append(connection)
+        self._links.keep(connection)
         return reply
 
-    def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Any]) -> T:
+    def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Any], home: Home | None = None) -> T:
+        """`home`: where the connections were when that was tried of which the plan is the repetition."""
+        home = home if home is not None else self._links.home
         try:
             effect: Effect = next(plan)
             while True:
                 try:
-                    result = self._do(effect, perform)
+                    home = home if isinstance(effect, Sleep) else self._links.home
+                    result = self._do(effect, perform, home)
                 except (ReliqError, Retry) as error:
+                    self.retries += isinstance(error, Retry)
                     effect = plan.throw(error)
                 else:
                     effect = plan.send(result)
@@ -122,11 +140,12 @@ class Driver:
         finally:
             plan.close()  # at once, so that a plan that was broken off notes what it may have left behind
 
-    def _do(self, effect: Effect, perform: Callable[[Command[Any]], Any]) -> Any:
+    def _do(self, effect: Effect, perform: Callable[[Command[Any]], Any], home: Home) -> Any:
         if isinstance(effect, Command):
             return perform(effect)
         if isinstance(effect, Sleep):
-            return time.sleep(effect.seconds)
+            self._links.pause(effect.seconds, home)
+            return None
         if isinstance(effect, Listen):
             return self._listen(effect)
         return self._block(effect)
@@ -145,13 +164,15 @@ class Driver:
             else:
                 self._keep(connection, error)
                 raise verdict from error
-        self._idle.append(connection)
+        self._links.keep(connection)
         return self.session.accept(command, reply)
 
     def _keep(self, connection: Any, error: RedisError) -> None:
-        """Keeps a connection after an error reply, unless redis-py has closed it with that (LOADING, NOAUTH)."""
-        if not isinstance(error, RedisConnectionError):
-            self._idle.append(connection)
+        """Keeps a connection after an error reply, unless that says that it leads to the wrong place."""
+        if _replies.ends_connection(error):
+            self._links.drop(connection)
+        else:
+            self._links.keep(connection)
 
     def _load_and_answer(self, command: Command[Any], connection: Any, packed: bytes) -> Any:
         """The server lost its scripts (restart, failover, SCRIPT FLUSH): loads this one and sends the call again."""
@@ -190,13 +211,13 @@ class Driver:
         try:
             connection.send_packed_command((packed,), check_health=False)
             if not connection.can_read(timeout=effect.seconds):
-                connection.disconnect()
+                self._links.drop(connection)
                 return None
             reply = connection.read_response(disable_decoding=True)
         except (RedisError, OSError, ValueError) as error:
-            connection.disconnect()
+            self._links.drop(connection)
             raise _replies.from_loss(error, connection) from error
-        self._idle.append(connection)
+        self._links.keep(connection)
         return reply
 
     def _listen(self, effect: Listen) -> Any:
@@ -216,12 +237,12 @@ class Driver:
                     connection = None
         finally:
             if connection is not None:
-                connection.disconnect()
+                self._links.drop(connection)
 
     def _listener(self, channel: bytes) -> Any:
         """A connection that listens, None where there can be none now."""
         try:
-            connection = self._connect()
+            connection = self._links.open()
             self._answer(connection, _replies.pack(("SUBSCRIBE", channel)))
         except (RedisError, Retry) as error:
             log.info("queue %s: not listening: %s", self.session.queue, error)
@@ -234,7 +255,7 @@ class Driver:
             if connection.can_read(timeout=seconds):
                 connection.read_response(disable_decoding=True)
         except RedisError:
-            connection.disconnect()
+            self._links.drop(connection)
             return False
         return True
 
@@ -242,13 +263,17 @@ class Driver:
         connection = self._take()
         if block and block.breakable:
             block.breakable(partial(_shut, connection))
+        if block:  # silence beyond its end is a link that was cut: nobody needs the usual patience to see that
+            limit(connection, min(block.seconds + MARGIN, self._connector.patience))
         try:
             reply = self._answer(connection, packed)
         except RedisError as error:
             if _replies.is_reply(error):
                 self._keep(connection, error)
             raise
-        self._idle.append(connection)
+        if block:
+            limit(connection, self._connector.patience)
+        self._links.keep(connection)
         return reply
 
     def _answer(self, connection: Any, packed: bytes) -> Any:
@@ -258,44 +283,38 @@ class Driver:
             return connection.read_response(disable_decoding=True)
         except BaseException as error:
             if not (isinstance(error, RedisError) and _replies.is_reply(error)):
-                connection.disconnect()
+                self._links.drop(connection)
             raise
 
     def _take(self) -> Any:
-        if self._pid != os.getpid():
-            self._pid, self._idle = os.getpid(), deque()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass  # not in here: an error of _connect has nothing to do with this one
-        return self._connect()
+        return self._links.take()
 
-    def _connect(self) -> Any:
-        connection = self._connector.make()
-        try:
-            connection.connect()
-            self._check(connection)
-        except RedisError as error:
-            connection.disconnect()
-            raise _replies.from_connect(error, connection) from error
-        except BaseException:
-            connection.disconnect()
-            raise
-        return connection
+    @property
+    def _idle(self) -> Home:
+        return self._links.home
 
     def _check(self, connection: Any) -> None:
-        """Refuses a server that loses items. A user without the right to ask is taken at its administrator's word."""
+        """Refuses a server that loses items, and a replica. A user without the right to ask is taken at its
+        administrator's word.
+        """
+        facts = self._facts(connection)
+        if facts:
+            _policy.check_server(facts)
+        if self._connector.sentinel and facts and facts.role == "slave":
+            raise RedisConnectionError(f"{endpoint(connection)} is a replica, not the master")
+
+    def _facts(self, connection: Any) -> _policy.ServerFacts | None:
         try:
             info = self._answer(connection, _replies.pack(("INFO",)))
         except RedisError as error:
             if not _replies.error_reply(error).startswith("NOPERM"):
                 raise
             log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
-        else:
-            _policy.check_server(_policy.server_facts(info.decode()))
+            return None
+        return _policy.server_facts(info.decode())
 
 
 def _shut(connection: Any) -> None:
-    """Ends a connection that another thread reads from. Closing its descriptor under that thread could hit a new one."""
+    """Ends a connection that another thread reads from. Closing its descriptor under that one could hit a new one."""
     with contextlib.suppress(OSError, AttributeError):  # it is closed already
         connection._sock.shutdown(socket.SHUT_RDWR)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,14 +13,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from reliq import _plans, _policy, _replies
 from reliq._keys import REGISTRY
+from reliq._links_async import AsyncLinks, Home, OnFailover
 from reliq._plans import Block, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry, ScriptMissing
 from reliq._session import Command, Session
-from reliq.connect import Connector
+from reliq.connect import Connector, endpoint
 from reliq.errors import ReliqError
 
 T = TypeVar("T")
 log = logging.getLogger("reliq")
+
+MARGIN = 1.0  # seconds beyond the end of a wait on the server after which silence means that the link is gone
 
 
 class AsyncDriver:
@@ -31,15 +32,25 @@ class AsyncDriver:
 
     A connection is used by one call at a time, and never again after a call on it was broken off, a
     cancelled task's included: an answer that nobody waits for must not be read by the next one.
+
+    Attributes:
+        retries: attempts that failed in a way that may pass.
     """
 
-    def __init__(self, connector: Connector[Any], session: Session, timeout: float) -> None:
+    def __init__(
+        self, connector: Connector[Any], session: Session, timeout: float, on_failover: OnFailover | None = None
+    ) -> None:
         self.session = session
         self.timeout = timeout
+        self.retries = 0
         self._connector = connector
-        self._idle: deque[Any] = deque()
-        self._home: tuple[int, int] | None = None
+        self._links = AsyncLinks(connector, self._check, on_failover)
         self._registered = False
+
+    @property
+    def failovers(self) -> int:
+        """How many times the master was another one than before."""
+        return self._links.failovers
 
     async def call(self, command: Command[T]) -> T:
         """Sends a command until it is answered or the deadline is over.
@@ -47,11 +58,13 @@ class AsyncDriver:
         Raises:
             ReliqError: the server's refusal, or `Unavailable`.
         """
+        home = self._links.home
         try:
             return await self._attempt(command)
         except Retry as failure:
+            self.retries += 1
             log.warning("%s on queue %s: %s; trying again", command.script.name, self.session.queue, failure)
-            return await self._interpret(_plans.persist(command, self.timeout, failure), self._attempt)
+            return await self._interpret(_plans.persist(command, self.timeout, failure), self._attempt, home)
 
     async def run(self, plan: Plan[T]) -> T:
         """Runs a plan to its end."""
@@ -59,8 +72,7 @@ class AsyncDriver:
 
     async def close(self) -> None:
         """Closes the connections that are idle."""
-        while self._idle:
-            await self._idle.pop().disconnect()
+        await self._links.close()
 
     async def register(self) -> None:
         """Adds the queue to the listing of queues, once. The listing is a convenience, so a failure is only logged."""
@@ -71,13 +83,19 @@ class AsyncDriver:
             except (RedisError, Retry, ReliqError) as error:
                 log.info("queue %s is not listed: %s", self.session.queue, error)
 
-    async def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Awaitable[Any]]) -> T:
+    async def _interpret(
+        self, plan: Plan[T], perform: Callable[[Command[Any]], Awaitable[Any]], home: Home | None = None
+    ) -> T:
+        """`home`: where the connections were when that was tried of which the plan is the repetition."""
+        home = home if home is not None else self._links.home
         try:
             effect: Effect = next(plan)
             while True:
                 try:
-                    result = await self._do(effect, perform)
+                    home = home if isinstance(effect, Sleep) else self._links.home
+                    result = await self._do(effect, perform, home)
                 except (ReliqError, Retry) as error:
+                    self.retries += isinstance(error, Retry)
                     effect = plan.throw(error)
                 else:
                     effect = plan.send(result)
@@ -87,11 +105,12 @@ class AsyncDriver:
         finally:
             plan.close()  # at once, so that a plan that was broken off notes what it may have left behind
 
-    async def _do(self, effect: Effect, perform: Callable[[Command[Any]], Awaitable[Any]]) -> Any:
+    async def _do(self, effect: Effect, perform: Callable[[Command[Any]], Awaitable[Any]], home: Home) -> Any:
         if isinstance(effect, Command):
             return await perform(effect)
         if isinstance(effect, Sleep):
-            return await asyncio.sleep(effect.seconds)
+            await self._links.pause(effect.seconds, home)
+            return None
         if isinstance(effect, Listen):
             return await self._listen(effect)
         return await self._block(effect)
@@ -108,15 +127,17 @@ class AsyncDriver:
             if isinstance(verdict, ScriptMissing):
                 reply = await self._load_and_answer(command, connection, packed)
             else:
-                self._keep(connection, error)
+                await self._keep(connection, error)
                 raise verdict from error
-        self._idle.append(connection)
+        self._links.keep(connection)
         return self.session.accept(command, reply)
 
-    def _keep(self, connection: Any, error: RedisError) -> None:
-        """Keeps a connection after an error reply, unless redis-py has closed it with that (LOADING, NOAUTH)."""
-        if not isinstance(error, RedisConnectionError):
-            self._idle.append(connection)
+    async def _keep(self, connection: Any, error: RedisError) -> None:
+        """Keeps a connection after an error reply, unless that says that it leads to the wrong place."""
+        if _replies.ends_connection(error):
+            await self._links.drop(connection)
+        else:
+            self._links.keep(connection)
 
     async def _load_and_answer(self, command: Command[Any], connection: Any, packed: bytes) -> Any:
         """The server lost its scripts (restart, failover, SCRIPT FLUSH): loads this one and sends the call again."""
@@ -126,7 +147,7 @@ class AsyncDriver:
         except RedisError as error:
             if not _replies.is_reply(error):
                 raise _replies.from_loss(error, connection) from error
-            self._keep(connection, error)
+            await self._keep(connection, error)
             verdict = _replies.from_reply(error, command, self.session, connection)
             if isinstance(verdict, ScriptMissing):  # flushed between the two: an attempt like any other that failed
                 verdict = Retry("the server forgot the script again", Applied.NO)
@@ -137,7 +158,9 @@ class AsyncDriver:
         keys = effect.keys or (self.session.keys["wake"],)
         seconds = min(effect.seconds, self._connector.longest_block)
         try:
-            reply = await self._exchange(_replies.pack(("BLPOP", *keys, f"{seconds:.3f}")))
+            # Silence beyond the end of the wait is a link that was cut: nobody needs the usual patience to see that.
+            patience = min(seconds + MARGIN, self._connector.patience)
+            reply = await self._exchange(_replies.pack(("BLPOP", *keys, f"{seconds:.3f}")), patience)
             return reply[0] if reply else None
         except Retry:
             await asyncio.sleep(_policy.pause_before(1))  # the claim that follows will tell what is wrong
@@ -164,12 +187,12 @@ class AsyncDriver:
                     connection = None
         finally:
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                await self._links.drop(connection)
 
     async def _listener(self, channel: bytes) -> Any:
         """A connection that listens, None where there can be none now."""
         try:
-            connection = await self._connect()
+            connection = await self._links.open()
             await self._answer(connection, _replies.pack(("SUBSCRIBE", channel)))
         except (RedisError, Retry) as error:
             log.info("queue %s: not listening: %s", self.session.queue, error)
@@ -184,67 +207,59 @@ class AsyncDriver:
         except TimeoutError:
             return True
         except (RedisError, OSError):
-            await connection.disconnect(nowait=True)
+            await self._links.drop(connection)
             return False
         return True
 
-    async def _exchange(self, packed: bytes) -> Any:
+    async def _exchange(self, packed: bytes, patience: float | None = None) -> Any:
         connection = await self._take()
         try:
-            reply = await self._answer(connection, packed)
+            reply = await self._answer(connection, packed, patience)
         except RedisError as error:
             if _replies.is_reply(error):
-                self._keep(connection, error)
+                await self._keep(connection, error)
             raise
-        self._idle.append(connection)
+        self._links.keep(connection)
         return reply
 
-    async def _answer(self, connection: Any, packed: bytes) -> Any:
+    async def _answer(self, connection: Any, packed: bytes, patience: float | None = None) -> Any:
         """One request and its reply. A connection is closed by whatever breaks this off, Ctrl-C included."""
+        seconds = patience or self._connector.patience
         try:
-            async with asyncio.timeout(self._connector.patience):
+            async with asyncio.timeout(seconds):
                 await connection.send_packed_command(packed, check_health=False)
                 return await connection.read_response(disable_decoding=True)
         except TimeoutError:
-            await connection.disconnect(nowait=True)
-            raise RedisTimeoutError(f"no answer in {self._connector.patience:g} s") from None
+            await self._links.drop(connection)
+            raise RedisTimeoutError(f"no answer in {seconds:g} s") from None
         except BaseException as error:
             if not (isinstance(error, RedisError) and _replies.is_reply(error)):
-                await connection.disconnect(nowait=True)
+                await self._links.drop(connection)
             raise
 
     async def _take(self) -> Any:
-        home = (os.getpid(), id(asyncio.get_running_loop()))
-        if self._home != home:
-            self._home, self._idle = home, deque()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass  # not in here: an error of _connect has nothing to do with this one
-        return await self._connect()
+        return await self._links.take()
 
-    async def _connect(self) -> Any:
-        connection = self._connector.make()
-        try:
-            await connection.connect()
-            # Both of redis-py's own timeouts, for sending and reading, cost a task or a timer: ours is one for both.
-            connection.socket_timeout = None
-            await self._check(connection)
-        except RedisError as error:
-            await connection.disconnect(nowait=True)
-            raise _replies.from_connect(error, connection) from error
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+    @property
+    def _idle(self) -> Home:
+        return self._links.home
 
     async def _check(self, connection: Any) -> None:
-        """Refuses a server that loses items. A user without the right to ask is taken at its administrator's word."""
+        """Refuses a server that loses items, and a replica. A user without the right to ask is taken at its
+        administrator's word.
+        """
+        facts = await self._facts(connection)
+        if facts:
+            _policy.check_server(facts)
+        if self._connector.sentinel and facts and facts.role == "slave":
+            raise RedisConnectionError(f"{endpoint(connection)} is a replica, not the master")
+
+    async def _facts(self, connection: Any) -> _policy.ServerFacts | None:
         try:
             info = await self._answer(connection, _replies.pack(("INFO",)))
         except RedisError as error:
             if not _replies.error_reply(error).startswith("NOPERM"):
                 raise
             log.info("queue %s: no right to INFO, the server's settings are not checked", self.session.queue)
-        else:
-            _policy.check_server(_policy.server_facts(info.decode()))
+            return None
+        return _policy.server_facts(info.decode())

@@ -88,6 +88,9 @@ class ProcessRenewals:
     def watch(self, items: Sequence[Item]) -> None:
         """See `Renewals`. What it returns from has been handed to the process."""
         replaced = self._watched.add(items)
+        if self._forgotten:  # not said yet: what is watched again must not be forgotten after that
+            again = set(items)
+            self._forgotten = [item for item in self._forgotten if item not in again]
         if self._instead:
             self._instead.watch(items)
         else:
@@ -192,7 +195,7 @@ class ProcessRenewals:
     def _heed(self, word: str, *arguments: Any) -> None:
         if word == "renewed":
             leases, expires = arguments
-            self._watched.extend(((item_id, proof) for item_id, proof in leases), expires)
+            self._watched.extend(leases, expires)
             self._on_renewed()
             self._say_forget()
         elif word == "lost":

@@ -64,6 +64,10 @@ class ThreadRenewals:
         """See `Renewals`."""
         self._watched.remove(items)
 
+    def forget_leases(self, leases: Iterable[Lease]) -> None:
+        """As `forget`, for one who has no items at hand."""
+        self._watched.forget(leases)
+
     def stop(self) -> None:
         """See `Renewals`. Waits for a renewal that is on its way, a few seconds at most where the server is away."""
         thread, self._thread = self._thread, None
@@ -94,18 +98,19 @@ class ThreadRenewals:
     def _renew(self, items: list[Item]) -> bool:
         asked_at = time.monotonic()
         try:
-            lost = self._driver.call(_commands.renew(items, self._lease))
+            lost = set(self._driver.call(_commands.renew(items, self._lease)))
         except (StateLost, StaleEpoch) as error:  # their claims are of another epoch, or nowhere
             log.warning("%s", error)
-            lost = [item.id for item in items]
+            lost = {item.id for item in items}
         except ReliqError as error:
             log.warning("%d items not renewed: %s", len(items), error)
             return False
-        gone, expires = set(lost), asked_at + self._lease
-        kept = leases_of(item for item in items if item.id not in gone)
+        expires = asked_at + self._lease
+        gone = {item for item in items if item.id in lost} if lost else set()
+        kept = leases_of(item for item in items if item not in gone)
         self._watched.extend(kept, expires)
         self._on_renewed(kept, expires)
-        self._tell(self._watched.lose(leases_of(item for item in items if item.id in gone)))
+        self._tell(self._watched.lose(leases_of(gone)))
         return True
 
     def _tell(self, lost: list[Item]) -> None:
@@ -134,9 +139,10 @@ class _Impatient:
 
     def __init__(self, connector: Connector[Any], patience: float) -> None:
         self._connector, self._patience = connector, patience
+        self.sentinel = connector.sentinel
 
-    def make(self) -> Any:
-        connection = self._connector.make()
+    def make(self, master: tuple[str, int] | None = None) -> Any:
+        connection = self._connector.make(master)
         for name in ("socket_timeout", "socket_connect_timeout"):
             setattr(connection, name, min(getattr(connection, name, None) or self._patience, self._patience))
         return connection

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reliq import _ids, connect
+from reliq import connect
 from reliq._renewals_thread import ThreadRenewals, driver_for
 from reliq._session import Session
 from reliq._watched import Lease, leases_of
@@ -75,7 +75,7 @@ class Renewer:
         self._renewals.watch(items)
 
     def _forget(self, leases: list[Lease]) -> None:
-        self._renewals.forget(item_of(self._session.queue, _ids.pack(item_id), proof) for item_id, proof in leases)
+        self._renewals.forget_leases(leases)
 
     def _is_wanted(self) -> bool:
         self._say("alive")

@@ -48,6 +48,12 @@ def is_reply(error: Exception) -> bool:
     return isinstance(error, replies)
 
 
+def ends_connection(error: Exception) -> bool:
+    """Whether a connection is of no use after an error reply: redis-py has closed it, or it goes to no master."""
+    closed = isinstance(error, theirs.ConnectionError)  # LOADING, NOAUTH
+    return closed or error_reply(error).startswith(("READONLY", "MASTERDOWN", "UNBLOCKED"))
+
+
 def from_reply(error: Exception, command: Command[Any], session: Session, connection: object) -> Exception:
     """The exception for an error reply to a command."""
     return verdict(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from reliq import _policy
 from reliq._policy import Applied, Retry
@@ -79,7 +79,7 @@ class Sentinel:
         object.__setattr__(self, "sentinels", tuple(dict.fromkeys(_address(entry) for entry in listed)))
         if not self.sentinels:
             raise InvalidURL("no Sentinel is listed")
-        if not self.name or not isinstance(self.name, str) or re.search(r"\s", self.name):
+        if not self.name or re.search(r"\s", self.name):
             raise InvalidURL(f"the name of the master is missing or has a blank in it: {self.name!r}")
         try:
             self._check_ranges()
@@ -102,6 +102,18 @@ class Sentinel:
     def sentinels_with_tls(self) -> bool:
         """Whether the Sentinels are spoken to in TLS."""
         return self.ssl if self.sentinel_ssl is None else self.sentinel_ssl
+
+    @property
+    def url(self) -> str:
+        """The same as a URL, passwords included: mask it before you print it."""
+        login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@" if self.password else ""
+        hosts = ",".join(shown(address) for address in self.listed)
+        left_out = ("sentinels", "name", "_", "db", "ssl", "password", *(["username"] * bool(login)))
+        values = [(each.name, getattr(self, each.name), each.default) for each in fields(self)]
+        given = [(name, str(value)) for name, value, usual in values if name not in left_out and value != usual]
+        query = urlencode(given)
+        scheme = "rediss" if self.ssl else "redis"
+        return f"{scheme}+sentinel://{login}{hosts}/{quote(self.name, safe='')}/{self.db}{'?' * bool(query)}{query}"
 
     def watched(self) -> Sentinel:
         """What of this concerns the Sentinels: equal for all clients that can share one watch."""

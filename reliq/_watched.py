@@ -15,7 +15,7 @@ from reliq.item import Item
 log = logging.getLogger("reliq.renewals")
 
 OnLost = Callable[[list[Item]], object]
-Lease = tuple[str, bytes]  # id and receipt, as the server has that: no two deliveries share both
+Lease = tuple[bytes, bytes]  # id and receipt, as the server has them: no two deliveries share both
 
 
 class Renewals(Protocol):
@@ -35,41 +35,47 @@ class Renewals(Protocol):
 
 
 class Watched:
-    """The items that are to be renewed, by their ids. Threads share it."""
+    """The items that are to be renewed. Threads share it.
+
+    A set, because a worker puts every item in and takes it out again, and only what takes long is ever renewed.
+    """
 
     def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
+        self._items: set[Item] = set()
         self._lock = threading.Lock()
         _all.add(self)
 
     def add(self, items: Sequence[Item]) -> list[Item]:
         """Takes items in. Returns those that they replace: an item has one lease, so an earlier one is lost."""
-        new = {item.id: item for item in items}
+        again = {item.key: item for item in items if item.delivery > 1} if redelivered(items) else {}
         with self._lock:
-            known = self._items.keys() & new.keys() if self._items else ()
-            replaced = [self._items[key] for key in known if self._items[key].proof != new[key].proof]
-            self._items.update(new)
+            replaced = [item for item in self._items if _is_older(item, again.get(item.key))] if again else []
+            self._items.difference_update(replaced)
+            self._items.update(items)
         for item in replaced:
             item.lost = True
         return replaced
 
     def remove(self, items: Iterable[Item]) -> None:
         with self._lock:
-            for item in items:
-                known = self._items.get(item.id)
-                if known is not None and known.proof == item.proof:
-                    del self._items[item.id]
+            self._items.difference_update(items)
+
+    def forget(self, leases: Iterable[Lease]) -> None:
+        """As `remove`, by leases."""
+        with self._lock:
+            self._items.difference_update(self._found(leases))
 
     def all(self) -> list[Item]:
+        """Those of one claim side by side."""
         with self._lock:
-            return list(self._items.values())
+            items = list(self._items)
+        return sorted(items, key=lambda item: (item.proof, item.key))
 
     def lose(self, leases: Iterable[Lease]) -> list[Item]:
         """Takes out what the server says is not held. Returns what is lost by that: not what was settled meanwhile."""
         with self._lock:
             gone = self._found(leases)
-            for item in gone:
-                del self._items[item.id]
+            self._items.difference_update(gone)
         lost = [item for item in gone if not item.settled]
         for item in lost:
             item.lost = True
@@ -83,8 +89,8 @@ class Watched:
 
     def _found(self, leases: Iterable[Lease]) -> list[Item]:
         """The items under these very leases: by the time of an answer an id may be watched under a later one."""
-        items = [(self._items.get(item_id), proof) for item_id, proof in leases]
-        return [item for item, proof in items if item is not None and item.proof == proof]
+        wanted = {(key, proof) for key, proof in leases}
+        return [item for item in self._items if (item.key, item.proof) in wanted]
 
     def clear(self) -> None:
         with self._lock:
@@ -92,7 +98,7 @@ class Watched:
 
     def forked(self) -> None:
         """A forked child holds nothing, and must not wait for a lock that a thread of its parent had."""
-        self._items, self._lock = {}, threading.Lock()
+        self._items, self._lock = set(), threading.Lock()
 
 
 _all: weakref.WeakSet[Watched] = weakref.WeakSet()
@@ -108,7 +114,16 @@ os.register_at_fork(after_in_child=_forked)
 
 def leases_of(items: Iterable[Item]) -> list[Lease]:
     """What tells these deliveries from earlier and later ones of the same items."""
-    return [(item.id, item.proof) for item in items]
+    return [(item.key, item.proof) for item in items]
+
+
+def redelivered(items: Iterable[Item]) -> bool:
+    """Whether one of them was claimed before. Nearly none is: a look at the histories alone is all that it may cost."""
+    return any(item._history for item in items)
+
+
+def _is_older(item: Item, newer: Item | None) -> bool:
+    return newer is not None and newer.proof != item.proof
 
 
 def tell(on_lost: OnLost, lost: list[Item]) -> None:

@@ -22,8 +22,14 @@ ReliqError
 |  |- MemoryFull            nothing was added
 |  |- ServerNotFound        no binary for embedded://
 |  '- ScriptFailed          a bug in reliq: tell us
+|- MirrorError              the Postgres side of a mirrored queue
+|  |- MirrorUnavailable     Postgres does not answer
+|  |- MirrorConflict        Postgres and Redis hold different generations of the queue, or somebody else follows it
+|  |- MirrorSchema          the tables are missing, of another version, or this user lacks a right
+|  '- NotMirrored           Postgres knows no such queue
 |- TimeLimit                a handler ran longer than its worker allows; raised inside the handler
 |- Unavailable              no answer within the deadline; may have been applied
+|- DurabilityNotReached     the write is there, and less safe than was asked for
 |- WaitTimeout              also a TimeoutError: an item that was waited for has not ended
 '- DrainTimeout
 """
@@ -197,6 +203,39 @@ class ScriptFailed(ServerError):
     """A script broke off, or the server answered what no script says: a bug in reliq or in the server."""
 
 
+class MirrorError(ReliqError):
+    """Something is wrong on the Postgres side of a mirrored queue. The queue in Redis goes on."""
+
+
+class MirrorUnavailable(MirrorError):
+    """Postgres does not answer, or can't take anything now (its disk is full, it is being shut down).
+
+    An enqueue with `durability="checkpointed"` that raises this has enqueued nothing, unless `may_have_been_applied`
+    is true: then a commit was sent whose answer is missing, and the row may be there and be enqueued later. Repeating
+    the call with the same ids is safe either way.
+    """
+
+    def __init__(self, message: str, *, may_have_been_applied: bool = False, ids: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.may_have_been_applied = may_have_been_applied
+        self.ids = tuple(ids)
+
+
+class MirrorConflict(MirrorError):
+    """Postgres and Redis hold different generations of the queue, or another program follows it. Nothing was written.
+
+    Rebuild the queue from Postgres, or accept what Redis holds with `mirror.adopt(queue)`.
+    """
+
+
+class MirrorSchema(MirrorError):
+    """The mirror's tables are missing or of another version, or this user lacks a right to them."""
+
+
+class NotMirrored(MirrorError):
+    """Postgres knows no queue of this name: nobody has followed it into this database yet."""
+
+
 class TimeLimit(ReliqError):
     """A handler ran longer than its worker's `time_limit`. Raised inside the handler; the attempt has failed."""
 
@@ -222,6 +261,24 @@ class Unavailable(ReliqError):
         self.attempts = attempts
         self.seconds = seconds
         self.ids = tuple(ids)
+
+
+class DurabilityNotReached(ReliqError):
+    """A write was applied, and not confirmed as far as was asked for: by as many replicas, or by the disk.
+
+    It is there and may survive; a failover at this moment could lose it. Repeating the call with the same ids (`ids`) is
+    safe, and asks for the confirmation again.
+    """
+
+    def __init__(self, queue: str, ids: Sequence[str], *, wanted: str, achieved: str) -> None:
+        super().__init__(
+            f"queue {queue!r}: {_some(ids) or 'the call'} applied with durability {achieved}, not {wanted}; "
+            "repeating it is safe"
+        )
+        self.queue = queue
+        self.ids = tuple(ids)
+        self.wanted = wanted
+        self.achieved = achieved
 
 
 class WaitTimeout(ReliqError, TimeoutError):

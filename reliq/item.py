@@ -264,10 +264,16 @@ class New:
 
 
 class Enqueued(NamedTuple):
-    """What became of an enqueue: `created` is False where the queue knew the id already and left it as it was."""
+    """What became of an enqueue.
+
+    Attributes:
+        created: False where the queue knew the id already and left it as it was.
+        durability: what is confirmed of it: `memory`, `replicated:2`, `replicated:all`, `fsynced` or `checkpointed`.
+    """
 
     id: str
     created: bool
+    durability: str = "memory"
 
 
 @dataclass(frozen=True, slots=True)

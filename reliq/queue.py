@@ -15,9 +15,11 @@ from reliq._driver import Driver
 from reliq._gathering import Enqueues, Finishes
 from reliq._holding import Holding
 from reliq._keys import check_name
+from reliq._links import OnFailover
 from reliq._operating import Operating
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
+from reliq._topology import Sentinel
 from reliq.consume import consume
 from reliq.errors import InvalidArgument
 from reliq.item import Batch, Enqueued, New
@@ -37,13 +39,16 @@ class Queue(Holding, Operating):
 
     Args:
         name: 1 to 200 printable characters without spaces and braces.
-        url: redis://, rediss://, unix:// or embedded://; without it the environment variable RELIQ_URL.
+        url: redis://, rediss://, unix://, embedded://, redis+sentinel:// or rediss+sentinel://, or a `Sentinel`;
+            without it the environment variable RELIQ_URL.
         client: instead of a URL, a redis.Redis whose connection settings are used (its retries are not).
         codecs: what payload bytes go through on their way in, in this order.
         max_payload: bytes that a stored payload may have.
         payload_type: what payloads are: a dataclass, TypedDict or msgspec.Struct, or a type made of these (extra
             `msgspec`), or a pydantic model (extra `pydantic`). None: what msgpack carries.
         timeout: seconds after which a call gives up.
+        on_failover: with Sentinels, is called with the old and the new address of the master (`host:port`) when that
+            has changed: in a thread of its own; by an `AsyncQueue` on the event loop.
 
     Raises:
         InvalidArgument, InvalidURL.
@@ -52,21 +57,23 @@ class Queue(Holding, Operating):
     def __init__(
         self,
         name: str,
-        url: str | None = None,
+        url: str | Sentinel | None = None,
         *,
         client: object = None,
         codecs: Sequence[Codec] = (),
         max_payload: int = _codec.MAX_PAYLOAD,
         payload_type: Any = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
+        on_failover: OnFailover | None = None,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
-        self._made_of |= {"payload_type": payload_type, "timeout": timeout}
+        self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.connector(url or os.environ.get("RELIQ_URL"), client)
-        self._driver = Driver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
+        self._driver = Driver(connector, self._session, seconds, on_failover)
         self._enqueues = Coalescer(self._driver, Enqueues())
         self._finishes = Coalescer(self._driver, Finishes())
         self._session.owner = self
@@ -184,7 +191,9 @@ class Queue(Holding, Operating):
     consume = consume  # consume.py
 
 
-def queues(url: str | None = None, *, client: object = None, timeout: Seconds = DEFAULT_TIMEOUT) -> list[str]:
+def queues(
+    url: str | Sentinel | None = None, *, client: object = None, timeout: Seconds = DEFAULT_TIMEOUT
+) -> list[str]:
     """Names of the queues on a server, in order: those that were ever made there with this layout.
 
     It reads a listing that no queue depends on: where the server refused to add a name to it, that name is missing.

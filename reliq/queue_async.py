@@ -15,9 +15,11 @@ from reliq._driver_async import AsyncDriver
 from reliq._gathering import Enqueues, Finishes
 from reliq._holding_async import AsyncHolding
 from reliq._keys import check_name
+from reliq._links_async import OnFailover
 from reliq._operating_async import AsyncOperating
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
+from reliq._topology import Sentinel
 from reliq.consume_async import consume
 from reliq.errors import InvalidArgument
 from reliq.item import Batch, Enqueued, New
@@ -33,21 +35,23 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
     def __init__(
         self,
         name: str,
-        url: str | None = None,
+        url: str | Sentinel | None = None,
         *,
         client: object = None,
         codecs: Sequence[Codec] = (),
         max_payload: int = _codec.MAX_PAYLOAD,
         payload_type: Any = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
+        on_failover: OnFailover | None = None,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
-        self._made_of |= {"payload_type": payload_type, "timeout": timeout}
+        self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.async_connector(url or os.environ.get("RELIQ_URL"), client)
-        self._driver = AsyncDriver(connector, self._session, _policy.seconds(timeout, "timeout", low=0, high=86400))
+        seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
+        self._driver = AsyncDriver(connector, self._session, seconds, on_failover)
         self._enqueues = AsyncCoalescer(self._driver, Enqueues())
         self._finishes = AsyncCoalescer(self._driver, Finishes())
         self._session.owner = self

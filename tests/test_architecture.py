@@ -16,11 +16,11 @@ ORDER = """
     errors answers item
     _keys _ids _codec _scripts
     _blobs codecs typed
-    _session _reading _commands _policy _plans _gathering _consume_rules _consuming _arguments
+    _session _reading _commands _policy _topology _plans _gathering _consume_rules _consuming _arguments
     _ledger _handlers _worker_options _turns
     _schedule _cron
     _lifeline _server_files _server embedded
-    connect _replies _driver _driver_async
+    connect _replies _sentinel_link _sentinel _links _links_async _driver _driver_async
     _coalesce _coalesce_async
     _holding _holding_async _operating _operating_async
     _watched _renewals_thread
@@ -35,7 +35,7 @@ ORDER = """
 """.split()
 PURE = ORDER[: ORDER.index("_arguments") + 1]
 CORE = [name for name in PURE if name not in ("_blobs", "codecs")]  # a blob store is files
-NETWORK = {"connect", "_replies", "_driver", "_driver_async"}
+NETWORK = set("connect _replies _sentinel_link _sentinel _links _links_async _driver _driver_async".split())
 IO = set("redis hiredis asyncio socket select selectors ssl subprocess http urllib".split())
 
 
@@ -86,7 +86,7 @@ def test_errors_and_items_stand_by_themselves() -> None:
     assert not [name for name, _, tree in modules() if name in ("errors", "item") and list(ours(tree))]
 
 
-def test_only_four_modules_know_redis() -> None:
+def test_only_the_network_modules_know_redis() -> None:
     """redis-py and hiredis are imported where connections are, and nowhere else in the library."""
     importers = {
         name
@@ -107,7 +107,7 @@ def test_the_core_does_no_io(name: str) -> None:
 
 def test_the_sync_client_needs_no_asyncio_of_ours() -> None:
     """The two drivers don't know each other, nor do the two shells."""
-    pairs = [{"_driver", "_driver_async"}, {"queue", "queue_async"}]
+    pairs = [{"_driver", "_driver_async"}, {"_links", "_links_async"}, {"queue", "queue_async"}]
     for name, path, tree in modules():
         for pair in pairs:
             if name in pair:

@@ -19,6 +19,7 @@ COMMANDS = {
     "queue": ("reliq.cli.queues:queue", "List, watch, pause, drain, empty and configure queues."),
     "item": ("reliq.cli.items:item", "Look at items, and decide on those that are stuck."),
     "check": ("reliq.cli.check:check", "Check a queue for Nagios and its kin."),
+    "sentinel": ("reliq.cli.sentinel:sentinel", "Look at Sentinels, and fail over as planned."),
     "server": ("reliq.cli.server:server", "Run a server of one's own in the foreground."),
     "demo": ("reliq.demo.command:demo", "See reliq at work, with a server of its own."),
 }

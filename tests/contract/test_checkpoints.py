@@ -125,5 +125,5 @@ def test_what_can_not_be_stored(queue: Queue, item: Item) -> None:
             queue.checkpoint(item, state)
     for wrong in ({"done": "1"}, {"total": float("nan")}, {"note": "x" * 201}, {"note": 5}):
         with pytest.raises(InvalidArgument):
-            queue.checkpoint(item, **wrong)  # type: ignore[arg-type]  # what is tested
+            queue.checkpoint(item, **wrong)
     assert queue.get("a").progress is None

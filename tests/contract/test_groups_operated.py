@@ -44,6 +44,21 @@ def test_cancelling_one_that_waits_for_its_turn(blocked: Queue, clock: Clock) ->
     assert drained(blocked) == "a1 | a3 | a4"
 
 
+@pytest.mark.parametrize("verb", ["cancel", "purge"])
+def test_removing_the_one_whose_turn_has_come(blocked: Queue, clock: Clock, verb: str) -> None:
+    """An item that got the turn and was not claimed yet passes it on when it is removed."""
+    blocked.configure(expiry="dead")
+    clock.advance(30)
+    blocked.recover()  # now a2 has the turn and stands at the head
+    if verb == "cancel":
+        assert blocked.cancel("a2")
+        assert drained(blocked) == "a3"
+    else:
+        assert blocked.purge("queued") == 2
+        add(blocked, "a4")
+        assert drained(blocked) == "a4"
+
+
 def test_cancelling_before_the_first_claim(queue: Queue) -> None:
     """An item that never had the turn leaves nothing of it behind."""
     add(queue, "a1 a2")

@@ -79,13 +79,13 @@ def test_purged_scheduled_items_make_room(queue: Queue, producer: Producer) -> N
 
 
 def test_no_more_come_in_than_there_is_room(full: Queue, producer: Producer, redis_client: redis.Redis) -> None:
-    """Of several who wait one comes in for each place; the others go on waiting, and nobody is lost."""
+    """Of several who wait one comes in for each place, at once; the others go on waiting, and nobody is lost."""
     waiting = [producer(n) for n in range(4)]
     full.claim()
-    wait_until(lambda: sum(future.done() for future in waiting) == 1, "one comes in")
+    wait_until(lambda: sum(future.done() for future in waiting) == 1, "one comes in", timeout=2)
     assert full.counts().queued == 2
     full.claim(2)
-    wait_until(lambda: sum(future.done() for future in waiting) == 3, "two more come in")
+    wait_until(lambda: sum(future.done() for future in waiting) == 3, "two more come in", timeout=2)
     assert full.counts().queued == 2
     full.claim(2)
     for future in waiting:

@@ -21,7 +21,9 @@ FAULTS: dict[str, Break] = {
     "reply cut off": lambda proxy, sha: proxy.lose_reply(match=sha, keep_bytes=7),
 }
 # The verb is safe to repeat, but only the first call knows how many it moved.
-COUNTS_THE_LAST_CALL = ("recover", "purge queued", "purge scheduled", "purge orphaned", "purge dead", "purge finished")
+COUNTS_THE_LAST_CALL = set("recover cron_tick".split()) | {
+    f"purge {s}" for s in "queued scheduled orphaned dead finished".split()
+}
 RECEIPT = b"a-receipt-of-ours"[:16]
 
 

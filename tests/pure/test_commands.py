@@ -12,6 +12,7 @@ from reliq._session import Command, Session
 
 CLAIM: dict[str, Any] = {"lease": 1.0, "receipt": b"r" * 16, "asked_at": 0.0}
 SPEC = _commands.BatchSpec(b"b", "settled", Body(b"t", b"2", "+5", b"g"))
+STORED = _commands.StoredCron("c", 1000, None, b"ab", b"\x90")
 MAKE: dict[str, Callable[[], Command[Any]]] = {
     "enqueue": lambda: _commands.enqueue([Body(b"a", b"1")]),
     "claim": lambda: _commands.claim(Session("q"), 1, **CLAIM),
@@ -41,6 +42,9 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
     "await_room": lambda: _commands.await_room(b"p", 1.0, 1, 20),
     "beat": lambda: _commands.beat("w", b"\x80", 5.0),
     "workers": _commands.workers,
+    "crons": lambda: _commands.crons("all"),
+    "cron_set": lambda: _commands.cron_set("c", b"", b"ab", b"\x90", "inf"),
+    "cron_tick": lambda: _commands.cron_tick(STORED, 2, 1, [Body(b"a", b"1")]),
 }
 
 
@@ -170,8 +174,8 @@ def test_a_beat() -> None:
     """Whether this worker sweeps, and in how many seconds time brings something; -1 for never."""
     command = _commands.beat("w", b"", 2.5)
     assert list(command.args) == ["w", b"", 2500]
-    assert command.decode([b"ok", b"1", 1, 1500]) == _commands.Beat(sweeps=True, next_event=1.5)
-    assert command.decode([b"ok", b"1", 0, -1]) == _commands.Beat(sweeps=False, next_event=None)
+    assert command.decode([b"ok", b"1", 1, 1500, 0]) == _commands.Beat(sweeps=True, next_event=1.5, tick_due=True)
+    assert command.decode([b"ok", b"1", 0, -1, -1]) == _commands.Beat(sweeps=False, next_event=None)
 
 
 def test_what_a_watcher_is_told() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from reliq import DrainTimeout, PayloadError, QueueFull, Unavailable, _commands, _ids, _plans, _policy
 from reliq._commands import ClaimReply
-from reliq._plans import Block, ClaimRequest, Effect, Plan, Sleep
+from reliq._plans import Block, ClaimRequest, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry
 from reliq._session import Command, Session
-from reliq.item import Claimed, Counts, Enqueued, ItemState, Recovered
+from reliq.item import Claimed, Counts, Enqueued, ItemInfo, ItemState, Recovered
 
 
 class FakeClock:
@@ -133,6 +133,107 @@ def test_a_refused_batch_says_what_was_enqueued_before_it() -> None:
     with pytest.raises(QueueFull) as caught:
         plan.throw(QueueFull("q", length=1, max_length=1))
     assert list(caught.value.enqueued) == first
+
+
+# Waiting for room
+
+
+FULL = QueueFull("q", length=1, max_length=1)
+
+
+def test_waiting_for_room() -> None:
+    """It tells how much room it wants, blocks until there may be some, and tries again, until the time is up."""
+    clock = FakeClock()
+    bodies = [_commands.Body(b"a", b"12"), _commands.Body(b"b", b"345")]
+    plan = _plans.enqueue(Session("q"), bodies, 1.5 * _policy.BLOCK, clock=clock)
+    next(plan)
+    for expected in (_policy.BLOCK, _policy.BLOCK / 2):
+        asked = plan.throw(FULL)
+        assert isinstance(asked, Command)
+        assert asked.script.name == "await_room"
+        assert list(asked.args[1:]) == [round(expected * 1000), 2, 17]  # two stamps of 6 bytes, and 5 bytes
+        assert plan.send(False) == Block(expected, (b"reliq:{q}:room",))
+        clock.now += expected
+        again = plan.send(None)
+        assert isinstance(again, Command)
+        assert again.script.name == "enqueue"
+    with pytest.raises(QueueFull):
+        plan.throw(FULL)
+
+
+def test_room_that_came_meanwhile() -> None:
+    """Where there is room by the time of the question, it tries again at once."""
+    plan = _plans.enqueue(Session("q"), [_commands.Body(b"a", b"1")], 5.0, clock=FakeClock())
+    next(plan)
+    plan.throw(FULL)
+    again = plan.send(True)
+    assert isinstance(again, Command)
+    assert ended(plan, answered(again)) == [Enqueued("a", True)]
+
+
+# Batches
+
+
+def test_a_batch_is_sealed_with_its_last_call() -> None:
+    """Members go out a thousand at a time; only the last call says that there are no more."""
+    spec = _commands.BatchSpec(b"b", "finished", _commands.Body(b"t", b"1"))
+    plan = _plans.batch(Session("q"), spec, range(2500))
+    sealed, command = [], next(plan)
+    for _ in range(2):
+        assert isinstance(command, Command)
+        sealed.append((command.args[2], len(command.keys)))
+        command = plan.send(_commands.BatchReply(frozenset(), 1, 1))
+    assert isinstance(command, Command)
+    assert [*sealed, (command.args[2], len(command.keys))] == [(0, 1000), (0, 1000), (1, 500)]
+    members = ended(plan, _commands.BatchReply(frozenset(command.keys[:2]), 1, 1))
+    assert [member.created for member in members].count(False) == 2
+
+
+def test_a_batch_of_none_is_sealed() -> None:
+    """Without members there is one call, which seals it."""
+    spec = _commands.BatchSpec(b"b", "finished", _commands.Body(b"t", b"1"))
+    plan = _plans.batch(Session("q"), spec, [])
+    command = next(plan)
+    assert isinstance(command, Command)
+    assert command.args[2] == 1
+    assert ended(plan, _commands.BatchReply(frozenset(), None, None)) == []
+
+
+# Waiting for the end of an item
+
+
+@pytest.mark.parametrize(
+    ("state", "answer"),
+    [(b"", True), (b"finished", True), (b"removed", True), (b"dead", True), (b"queued", None), (b"orphaned", None)],
+)
+def test_which_states_are_an_end(state: bytes, answer: bool | None) -> None:
+    """Finished, removed, dead and unknown items are not waited for; others are, the orphaned ones as well."""
+    listen = next(_plans.wait_for_end(Session("q"), b"a", 7.0))
+    assert isinstance(listen, Listen)
+    assert (listen.channel, listen.seconds) == (b"reliq:{q}:ended", 7.0)
+    command = listen.ask(2.5)
+    assert (command.script.name, list(command.args)) == ("watch", [b"a", 2500])
+    assert command.decode([b"ok", b"1", state]) is answer
+
+
+def test_what_became_of_an_item() -> None:
+    """When it has ended it is looked at; of one that is not there any more the problem says so."""
+    plan = _plans.wait_for_end(Session("q"), b"a", 7.0)
+    next(plan)
+    assert isinstance(plan.send(True), Command)
+    info = ItemInfo("a", ItemState.FINISHED)
+    assert ended(plan, [info]) is info
+    plan = _plans.wait_for_end(Session("q"), b"a", 7.0)
+    next(plan)
+    plan.send(True)
+    assert ended(plan, [None]).problem == _plans.UNKNOWN
+
+
+def test_the_time_is_up() -> None:
+    """Without an answer in time there is none."""
+    plan = _plans.wait_for_end(Session("q"), b"a", 7.0)
+    next(plan)
+    assert ended(plan, None) is None
 
 
 # Claiming

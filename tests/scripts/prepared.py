@@ -107,6 +107,7 @@ def prepare(admin: redis.Redis, url: str) -> Prepared:
     queue.enqueue("queued", id="queued")
     queue.enqueue("g3", id="g3", group="g")
     queue.cancel("cancelled")
+    queue._driver.call(_commands.cron_set("cron", b"", b"ab", b"definition", "1000"))
     note_those_who_wait(queue, admin, clock, ["live-1", "live-2", "queued", "delayed", "g2", orphan.id])
     assert orphan.id in {info.id for info in queue.scan("orphaned")}
     aside = [info.id for state in ("orphaned", "dead", "scheduled") for info in queue.scan(state)]
@@ -141,6 +142,17 @@ Act = Callable[[Queue, Prepared], object]
 
 
 NEXT = [New("next", id="next", group="g"), New("later", id="later", delay=5)]
+
+
+def call(queue: Queue, command: Any) -> Any:
+    """One command, on either client."""
+    sent: Any = queue._driver.call(command)
+    runner = getattr(queue, "_runner", None)
+    return runner.run(sent) if runner else sent
+
+
+CRON = _commands.StoredCron("cron", 1000, None, b"ab", b"definition")
+TICK = _commands.Body(b"cron:cron:1", b"\x01", group=b"g")
 
 # name: script, call
 ACTIONS: dict[str, tuple[str, Act]] = {
@@ -183,10 +195,14 @@ ACTIONS: dict[str, tuple[str, Act]] = {
     "purge orphaned": ("purge", lambda q, _: q.purge("orphaned")),
     "purge dead": ("purge", lambda q, _: q.purge("dead")),
     "purge finished": ("purge", lambda q, _: q.purge("finished")),
-    "watch": ("watch", lambda q, _: q._driver.call(_commands.watch(b"g3", 10 * LONG))),
-    "await_room": ("await_room", lambda q, _: q._driver.call(_commands.await_room(b"new", 2 * LONG, 1000, 1000))),
-    "beat": ("beat", lambda q, _: q._driver.call(_commands.beat("new", b"\x80", 5))),
-    "beat of one that leaves": ("beat", lambda q, _: q._driver.call(_commands.beat("worker", b"", 5))),
+    "watch": ("watch", lambda q, _: call(q, _commands.watch(b"g3", 10 * LONG))),
+    "await_room": ("await_room", lambda q, _: call(q, _commands.await_room(b"new", 2 * LONG, 1000, 1000))),
+    "beat": ("beat", lambda q, _: call(q, _commands.beat("new", b"\x80", 5))),
+    "beat of one that leaves": ("beat", lambda q, _: call(q, _commands.beat("worker", b"", 5))),
+    "cron_set new": ("cron_set", lambda q, _: call(q, _commands.cron_set("new", b"", b"cd", b"d", "2000"))),
+    "cron_set other": ("cron_set", lambda q, _: call(q, _commands.cron_set("cron", b"ab", b"cd", b"d", "inf"))),
+    "cron_set none": ("cron_set", lambda q, _: call(q, _commands.cron_set("cron", b"ab", b"cd", b"", ""))),
+    "cron_tick": ("cron_tick", lambda q, _: call(q, _commands.cron_tick(CRON, 9000, 1000, [TICK]))),
     "pause": ("pause", lambda q, _: q.pause(claim=True, enqueue=True)),
     "resume": ("resume", lambda q, _: q.resume()),
     "configure": ("configure", lambda q, _: q.configure(max_attempts=7, retry=None)),

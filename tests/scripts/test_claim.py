@@ -220,7 +220,7 @@ def test_finish_and_claim_does_both(scripts: Scripts) -> None:
     scripts.enqueue(*map(uid, range(4)))
     scripts.claim(receipt(1), 2)
     rest = (receipt(1), 3, uid(0), uid(3), uid(1))
-    reply = scripts.call("finish_and_claim", *rest, claim_id=receipt(2), count=5, lease_ms=1000)
+    reply = scripts.call("finish_and_claim", *rest, claim_id=receipt(2), count=5, lease_ms=1000, worker="", wait_ms=0)
     assert reply[0] == [1]
     assert reply[1] == [uid(2), uid(3)]
     assert scripts.held() == {receipt(2): [uid(2), uid(3)]}
@@ -232,7 +232,8 @@ def test_finish_and_claim_repeated(scripts: Scripts) -> None:
     scripts.enqueue(*map(uid, range(4)))
     scripts.claim(receipt(1), 2)
     rest = (receipt(1), 2, uid(0), uid(1))
-    first = scripts.call("finish_and_claim", *rest, claim_id=receipt(2), count=1, lease_ms=1000)
+    options = {"claim_id": receipt(2), "count": 1, "lease_ms": 1000, "worker": "w", "wait_ms": 100}
+    first = scripts.call("finish_and_claim", *rest, **options)
     counts = scripts.counts()
-    assert scripts.call("finish_and_claim", *rest, claim_id=receipt(2), count=1, lease_ms=1000) == first
+    assert scripts.call("finish_and_claim", *rest, **options) == first
     assert scripts.counts() == counts

@@ -10,7 +10,7 @@ from scripts.harness import START_MS, Scripts, receipt, uid
 
 from reliq import _scripts
 
-READERS = ("get", "inspect", "oldest", "scan", "workers")
+READERS = ("crons", "get", "inspect", "oldest", "scan", "workers")
 WRITERS = tuple(verb for verb in _scripts.names() if verb not in READERS)
 # A call of each verb that would do something to the queue of `prepared`.
 CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | int]]] = {
@@ -32,12 +32,18 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
     "checkpoint": ((), {"held_by": receipt(), "item_id": uid(1), "lease_ms": 9000, "progress": b"\xc0"}),
     "claim": ((), {"claim_id": receipt(2), "count": 1, "lease_ms": 1000, "worker": "w", "wait_ms": 100}),
     "configure": (("max_length", 9), {}),
+    "cron_set": ((), {"cron_name": "c", "seen": "", "revision": "ab", "definition": b"\x90", "next_at": "inf"}),
+    "cron_tick": ((), {"cron_name": "c", "revision": "ab", "seen": 1, "next_at": 2, "last_at": ""}),
+    "crons": ((), {"which": "all", "cron_name": "", "offset": 0}),
     "discard": ((uid(2),), {}),
     "enqueue": ((uid(9), b"\x01"), {"stride": 2}),
     "fail": ((receipt(), 1, uid(1), "", "0.5", "broken"), {}),
     "finish": ((receipt(), 1, uid(1)), {}),
     "finish_with": ((receipt(), uid(1), b"\x02", uid(9), b"\x01", "", ""), {"ending": 1}),
-    "finish_and_claim": ((receipt(), 1, uid(1)), {"claim_id": receipt(2), "count": 1, "lease_ms": 1000}),
+    "finish_and_claim": (
+        (receipt(), 1, uid(1)),
+        {"claim_id": receipt(2), "count": 1, "lease_ms": 1000, "worker": "w", "wait_ms": 100},
+    ),
     "get": ((uid(1),), {}),
     "inspect": ((), {}),
     "oldest": ((), {"state": "queued"}),
@@ -133,7 +139,7 @@ def test_no_queue_yet(scripts: Scripts, verb: str) -> None:
     else:
         call(scripts, verb)
     made = scripts.meta("layout") is not None
-    assert made == (verb in ("enqueue", "batch", "configure", "pause"))
+    assert made == (verb in ("enqueue", "batch", "configure", "pause", "cron_set"))
 
 
 def test_epoch_is_the_time_of_creation(scripts: Scripts) -> None:

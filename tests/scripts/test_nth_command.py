@@ -36,7 +36,7 @@ def prepared(server: Server) -> Iterator[Prepared]:
 def limited(server: Server, prepared: Prepared) -> Iterator[Queue]:
     """A client of the prepared queue whose user's rights the test takes away."""
     prepared.admin.acl_setuser(
-        USER, enabled=True, reset=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all"]
+        USER, enabled=True, reset=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["*"], commands=["+@all"]
     )
     client = redis.Redis(unix_socket_path=str(server.socket), username=USER, password=PASSWORD)
     with Queue(NAME, client=client, timeout=2) as queue:

@@ -1,0 +1,131 @@
+"""A queue in Redis as a rebuild and a reconciliation see it: looked at, filled, and asked about its items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from reliq import _commands, _replies, _scripts
+from reliq._driver import Driver
+from reliq._reading import pairs
+from reliq._session import Command, Reply, Session
+from reliq.errors import ScriptFailed, StaleEpoch
+from reliq.item import ItemState
+from reliq.mirror._plan import LIVE, Entry, Target
+from reliq.queue import Queue
+
+PAGE = 1000  # items in a call
+
+NONE = Entry(b"", b"", b"", b"", b"", b"", b"", b"", b"")
+
+
+class Filling:
+    """One queue on its server, with connections of its own and an epoch of its own.
+
+    A rebuild can't use the client that was passed in: that one knows the epoch from before, and may be guarded.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.name = queue.name
+        self.session = Session(queue.name)
+        self.driver = Driver(queue._driver._connector, self.session, queue._driver.timeout)
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self.driver.close()
+
+    def ask(self, *parts: bytes | str | int) -> Any:
+        """A plain command that only reads."""
+        return self.driver._asked(_replies.pack(parts))
+
+    def look(self) -> Target:
+        """What the server has of the queue, whatever its epoch and state."""
+        fields = ("epoch", "state", "stamp", "rebuild_id")
+        epoch, state, stamp, rebuild = self.ask("HMGET", self.session.keys["meta"], *fields)
+        if epoch is None:
+            return Target()
+        self.session.epoch = b""  # this looks, it does not judge
+        found: Reply = self.driver.call(Command(_scripts.load("inspect"), (), lambda reply: reply[2]))
+        counts = {name: int(value) for name, value in pairs(found).items() if name in LIVE}
+        rebuilt_by = str(UUID(bytes=rebuild)) if rebuild and len(rebuild) == 16 else ""
+        return Target(int(epoch), (state or b"").decode(), int(stamp or 0), rebuilt_by, counts)
+
+    def restored(self) -> int:
+        """How many items, ended ones too, a rebuild has put there."""
+        return int(self.ask("HGET", self.session.keys["meta"], "enqueued") or 0)
+
+    def begin(self, rebuild: UUID, epoch: int, settings: Mapping[str, str], *, wipe: bool) -> None:
+        """Opens the queue for `restore`, closed to everybody else. Repeating it changes nothing.
+
+        Raises:
+            StaleEpoch: it is not empty, and not this rebuild's; or has a later epoch.
+        """
+        fields = [part for pair in settings.items() for part in pair]
+        args = ("wipe" if wipe else "begin", rebuild.bytes, epoch, *fields)
+        self.session.epoch = b""
+        try:
+            self.driver.call(Command(_scripts.load("rebuild"), args, lambda _: None))
+        except ScriptFailed as error:
+            if "NOT_EMPTY" not in str(error):
+                raise
+            raise StaleEpoch(self.name, known=epoch, found=self.look().epoch or 0) from error
+
+    def end(self, rebuild: UUID, epoch: int) -> None:
+        """Opens the queue to everybody. Repeating it changes nothing."""
+        self.driver.call(Command(_scripts.load("rebuild"), ("end", rebuild.bytes, epoch), lambda _: None))
+
+    def restore(self, rebuild: UUID, entries: Sequence[Entry]) -> int:
+        """Puts items behind those that are there. Returns how many it had to put."""
+        args: list[bytes | str | int] = [rebuild.bytes]
+        for entry in entries:
+            args += entry
+        return self.driver.call(Command(_scripts.load("restore"), args, lambda reply: int(reply[2])))
+
+    def restore_batch(self, rebuild: UUID, row: Sequence[Any]) -> None:
+        """Puts a batch: its id, when it is followed, whether it is sealed, members, those awaited, what follows."""
+        key, when, sealed, total, awaited, following = row
+        args = (rebuild.bytes, bytes(key), when, int(sealed), total, awaited, bytes(following))
+        self.driver.call(Command(_scripts.load("restore_batch"), args, lambda _: None))
+
+    def put_back(self, entries: Sequence[Entry]) -> set[bytes]:
+        """Puts items that a live queue has lost. Returns the ids that it had to put."""
+        args = [part for entry in entries for part in entry]
+
+        def decode(reply: Reply) -> set[bytes]:
+            there = {int(i) for i in reply[2]}
+            return {entry.id for i, entry in enumerate(entries) if i not in there}
+
+        return self.driver.call(Command(_scripts.load("put_back"), args, decode, [entry.id for entry in entries]))
+
+    def get(self, keys: Sequence[bytes]) -> list[Entry]:
+        """How items are now; the state of one that the queue does not know is empty."""
+
+        def decode(reply: Reply) -> list[Entry]:
+            return [_entry(key, *found) for key, found in zip(keys, reply[3], strict=True)]
+
+        return self.driver.call(Command(_scripts.load("get"), keys, decode, keys)) if keys else []
+
+    def pages(self, state: str) -> Iterator[list[bytes]]:
+        """Ids in a state, a page at a time. Exact where nothing moves."""
+        cursor, more = b"", True
+        while more:
+            keys, cursor = self.driver.call(_commands.scan(ItemState(state), cursor, PAGE))
+            for start in range(0, len(keys), PAGE):  # a claim, or a call that ended items, may have more
+                yield keys[start : start + PAGE]
+            more = cursor != b""
+
+
+def _entry(
+    key: bytes,
+    state: bytes,
+    record: bytes,
+    history: bytes,
+    error: bytes,
+    at: bytes,
+    group: bytes,
+    checkpoint: bytes,
+    batch: bytes,
+) -> Entry:
+    """An item out of the reply of lua/get.lua."""
+    return Entry(key, state, record, history, at, error, group, checkpoint, batch)

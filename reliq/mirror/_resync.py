@@ -1,0 +1,104 @@
+"""Full resynchronisation of a queue that goes on meanwhile: every item is looked at, and then every row that was not met."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from reliq.errors import MirrorConflict
+from reliq.mirror._copying import Copied, Copier, Target, copy_batches, copy_settings
+from reliq.mirror._journal import Facts, Journal
+from reliq.mirror._rows import has_ended
+from reliq.mirror.store import query
+
+log = logging.getLogger("reliq.mirror")
+PAGE = 500  # rows that are looked at at once
+
+
+class Resync:
+    """One pass over a queue.
+
+    The journal's last entry is noted first, so that whatever moves while the pass goes on is looked at again. The
+    generation of rows that are met is the new one. A row that is not met is never deleted for that: Redis is asked
+    about each such item by its id.
+
+    Args:
+        target: with the generation of this pass.
+        checked: asks for the facts, refuses those of another server or epoch, and notes them.
+        stopping: whether to break off; the pass is then begun again some day.
+    """
+
+    def __init__(
+        self, journal: Journal, copier: Copier, target: Target, checked: Callable[[], Facts], stopping: Callable[[], bool]
+    ) -> None:
+        self._journal = journal
+        self._copier = copier
+        self._target = target
+        self._checked = checked
+        self._stopping = stopping
+        self._copied = Copied()
+
+    def run(self) -> Copied | None:
+        """Returns what was found, None where it was broken off."""
+        if not (self._meet_all() and self._look_for_unmet() and self._meet_batches()):
+            return None
+        with self._target.connection.transaction():
+            self._go_on()
+            copy_settings(self._target, self._journal)
+            self._checked()
+        return self._copied
+
+    def _meet_all(self) -> bool:
+        """Goes through the hash that has every item. Its own cursor misses nothing that is there all the time."""
+        cursor = b""
+        while cursor != b"0":
+            cursor, found = self._journal.scan_items(cursor or b"0", self._copier.part)
+            self._copier.learn([value for _, value in found])
+            self._copy([key for key, value in found if not has_ended(value)])
+            if self._stopping():
+                return False
+        return True
+
+    def _look_for_unmet(self) -> bool:
+        after = b""
+        while page := self._page("page_of_unmet", after):
+            self._copied.unknown += self._copy(page).unknown
+            after = page[-1]
+            if self._stopping():
+                return False
+        return True
+
+    def _meet_batches(self) -> bool:
+        for names in self._journal.scan_batches():
+            self._copy_batches(names)
+        after = b""
+        while page := self._page("page_of_batches", after):
+            self._copy_batches(page)
+            after = page[-1]
+        return not self._stopping()
+
+    def _copy(self, ids: list[bytes]) -> Copied:
+        """A part in a transaction of its own, which counts only where this is still our pass over this server."""
+        with self._target.connection.transaction():
+            self._go_on()
+            copied = self._copier.copy(self._target, ids)
+            self._checked()
+        self._copied.live += copied.live
+        self._copied.ended += copied.ended
+        return copied
+
+    def _copy_batches(self, names: list[bytes]) -> None:
+        with self._target.connection.transaction():
+            self._go_on()
+            copy_batches(self._target, self._journal, names)
+            self._checked()
+
+    def _page(self, name: str, after: bytes) -> list[bytes]:
+        values = {"queue": self._target.queue, "generation": self._target.generation, "after": after, "limit": PAGE}
+        return [key for (key,) in query(self._target.connection, name, values)]
+
+    def _go_on(self) -> None:
+        values = {"queue": self._target.queue, "generation": self._target.generation, "epoch": self._journal.epoch}
+        if not query(self._target.connection, "go_on_resyncing", values):
+            raise MirrorConflict(f"queue {self._target.queue!r}: somebody else follows it, or it is being rebuilt")
+

@@ -1,0 +1,327 @@
+"""Fills an empty Redis with a queue from Postgres: `plan` looks, `apply` restores, `verify` compares and opens."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from reliq.errors import MirrorConflict, NotMirrored
+from reliq.mirror import _plan
+from reliq.mirror._filling import PAGE, Filling
+from reliq.mirror._plan import Digest, Entry, Hazard, RebuildPlan, StateCheck, Target
+from reliq.mirror._recoveries import Recoveries, Recovery
+from reliq.mirror.store import Store
+from reliq.queue import Queue
+
+__all__ = ["Hazard", "RebuildPlan", "RebuildProgress", "StateCheck", "Verification", "apply", "plan_rebuild", "verify"]
+
+BATCH_BYTES = 2 * 1024 * 1024  # of a call, about
+TELL_EVERY = 1.0  # seconds between two notes of how far it is
+SHOWN = 20  # differences that are named
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildProgress:
+    """How far a rebuild is.
+
+    Attributes:
+        phase: `items`, `batches`, `ended`, `done`.
+        done, total: items and ended ids, all phases together.
+        seconds: since this call began.
+        begun_at: what earlier calls had done.
+    """
+
+    queue: str
+    phase: str
+    done: int
+    total: int
+    seconds: float
+    begun_at: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Items a second, in this call."""
+        return (self.done - self.begun_at) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that are left at this rate; None while that can't be told."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether Redis and Postgres hold the same queue.
+
+    Attributes:
+        queue: its name.
+        ok: every item is on both sides, in the same state and with the same bytes.
+        opened: the queue was closed for a rebuild, and is open now.
+        checks: state by state.
+        differences: up to 20 ids, each with what the mirror and what Redis says of it.
+        seconds: how long it took.
+    """
+
+    queue: str
+    ok: bool
+    opened: bool
+    checks: tuple[StateCheck, ...]
+    differences: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+Report = Callable[[RebuildProgress], object]
+
+
+def plan_rebuild(store: Store, queue: Queue) -> RebuildPlan:
+    """Looks at both sides of a queue, and says what a rebuild would do. Changes nothing.
+
+    Where a rebuild of this queue was broken off, the plan is to go on with it.
+
+    Raises:
+        NotMirrored: Postgres knows no such queue.
+        MirrorUnavailable, Unavailable: one of the two sides does not answer.
+    """
+    recoveries = Recoveries(store, queue.name)
+    with contextlib.closing(Filling(queue)) as filling:
+        source, target = recoveries.source(), filling.look()
+    if source is None:
+        raise NotMirrored(f"the mirror has no queue {queue.name!r}: it was never followed")
+    if unfinished := recoveries.unfinished():
+        return replace(_going_on(unfinished, target), client=queue)
+    return replace(_plan.make(queue.name, str(uuid4()), source, target), client=queue)
+
+
+def _going_on(unfinished: Recovery, target: Target) -> RebuildPlan:
+    """The plan of a rebuild that was broken off, as it was made; with what is in its way now."""
+    earlier = RebuildPlan.from_dict(unfinished.plan)
+    found = [Hazard("unfinished", f"begun by {unfinished.who}; it goes on where it was, as {unfinished.in_progress}")]
+    if not target.empty and target.rebuild != earlier.recovery:
+        text = f"Redis has the queue with epoch {target.epoch}, {target.state}, and not from this rebuild"
+        found.append(Hazard("target not empty", text, blocks=True))
+    return replace(earlier, resumes=True, in_progress=unfinished.in_progress, hazards=tuple(found))
+
+
+def apply(
+    store: Store,
+    plan: RebuildPlan,
+    *,
+    rate: float | None = None,
+    on_progress: Report | None = None,
+    in_progress: str = "requeue",
+    wipe: bool = False,
+    wait: float = 0.0,
+) -> RebuildProgress:
+    """Does what a plan says, and leaves the queue closed until `verify` has opened it.
+
+    It can be killed at any point and run again, with this plan or a new one: the end is the same. From its first step
+    on clients that know an earlier epoch are refused, and so is a follower of the old one.
+
+    Args:
+        store: the mirror's.
+        plan: as `plan_rebuild` made it.
+        rate: items a second at most; None for as fast as it goes.
+        on_progress: is told about once a second, and at the end.
+        in_progress: what becomes of items that somebody held: `requeue` at their old place, with one delivery more; or
+            `hold` as orphaned, for people who look first. A rebuild that goes on keeps what it began with.
+        wipe: remove what Redis has of the queue.
+        wait: seconds to wait while another rebuild of this queue runs.
+
+    Raises:
+        MirrorConflict: another rebuild runs; or things have changed since the plan; or Redis is not empty.
+        MirrorUnavailable, Unavailable: one of the two sides went away. Run it again.
+    """
+    run = _Run(store, plan, rate, on_progress or (lambda _: None))
+    with run.recoveries.locked(wait), contextlib.closing(run.filling):
+        recovery = run.begin(in_progress, wipe=wipe)
+        run.restore(recovery)
+        return run.tell("done", state="applied")
+
+
+class _Run:
+    """One call of `apply`."""
+
+    def __init__(self, store: Store, plan: RebuildPlan, rate: float | None, report: Report) -> None:
+        self.store, self.plan, self.rate, self.report = store, plan, rate, report
+        self.recoveries = Recoveries(store, plan.queue)
+        self.filling = Filling(plan.client)
+        self.id = UUID(plan.recovery)
+        self.started, self.told = time.monotonic(), 0.0
+        self.done = self.begun_at = 0
+        self.after: tuple[int, bytes] = (-1, b"")
+
+    def begin(self, in_progress: str, *, wipe: bool) -> Recovery:
+        """Fences off the past in Postgres, then in Redis. Finds out where to go on."""
+        target, going_on = self.filling.look(), self.recoveries.find(self.plan.recovery)
+        if going_on is None:
+            self._unchanged(target)
+        if not (target.empty or wipe or target.rebuild == self.plan.recovery):
+            raise MirrorConflict(
+                f"Redis has queue {self.plan.queue!r} with epoch {target.epoch} ({target.state}); a rebuild would remove it"
+            )
+        recovery = going_on or self.recoveries.begin(self.plan, in_progress, _who())
+        if recovery.state == "verified":
+            raise MirrorConflict(f"this rebuild of queue {self.plan.queue!r} has been done; make a new plan")
+        fresh = target.rebuild != self.plan.recovery
+        self.filling.begin(self.id, self.plan.epoch_after, recovery.settings, wipe=wipe and fresh)
+        if not fresh:
+            self._go_on(recovery.progress)
+        return recovery
+
+    def _unchanged(self, target: Target) -> None:
+        source = self.recoveries.source()
+        if source is None or _plan.fingerprint(self.plan.queue, source, target) != self.plan.fingerprint:
+            raise MirrorConflict(f"queue {self.plan.queue!r} has changed since the plan was made; make a new one")
+
+    def _go_on(self, progress: Mapping[str, Any]) -> None:
+        """What was noted counts only where Redis still has it: it may have been restarted from an older file since."""
+        if progress and self.filling.restored() >= progress["done"]:
+            self.done = self.begun_at = progress["done"]
+            self.after = (progress["stamp"], bytes.fromhex(progress["id"]))
+
+    def restore(self, recovery: Recovery) -> None:
+        """All items in the order of their stamps, then what counts them, then what has ended."""
+        entries = self._entries(recovery)
+        for batch in _plan.in_batches(entries, PAGE, BATCH_BYTES):
+            self._put(batch)
+            stamp = int.from_bytes(batch[-1].record[:6], "big")
+            self.after = (stamp, batch[-1].id)
+            self._maybe_tell("items")
+        for row in self.recoveries.batches():
+            self.filling.restore_batch(self.id, row)
+        for batch in _plan.in_batches(self.recoveries.ended(recovery), PAGE, BATCH_BYTES):
+            self._put(batch)
+            self._maybe_tell("ended")
+
+    def _entries(self, recovery: Recovery) -> Iterator[Entry]:
+        for entry in self.recoveries.rows(self.after):
+            yield _plan.back(entry, recovery.in_progress, recovery.at_ms)
+
+    def _put(self, batch: list[Entry]) -> None:
+        self.filling.restore(self.id, batch)
+        self.done += len(batch)
+        if self.rate:
+            ahead = (self.done - self.begun_at) / self.rate - (time.monotonic() - self.started)
+            time.sleep(max(0.0, ahead))
+
+    def _maybe_tell(self, phase: str) -> None:
+        if time.monotonic() - self.told >= TELL_EVERY:
+            self.tell(phase)
+
+    def tell(self, phase: str, state: str = "applying") -> RebuildProgress:
+        """Notes in Postgres how far it is, and tells whoever wants to know."""
+        now, total = time.monotonic(), self.plan.items + self.plan.ended
+        if phase == "done":
+            total = self.done
+        progress = RebuildProgress(self.plan.queue, phase, self.done, total, now - self.started, self.begun_at)
+        if phase != "ended":
+            stamp, key = self.after
+            note = {"phase": phase, "done": self.done, "total": total, "stamp": stamp, "id": key.hex()}
+            self.recoveries.note(self.plan.recovery, note, state)
+        self.told = now
+        self.report(progress)
+        return progress
+
+
+def verify(store: Store, queue: Queue, *, wait: float = 0.0) -> Verification:
+    """Compares a rebuilt queue with Postgres, both ways, and opens it where they agree. Killed, it can be run again.
+
+    A queue that is open already is only compared, as `reconcile` does it.
+
+    Raises:
+        MirrorConflict: this queue was never rebuilt here, or a rebuild is running.
+        MirrorUnavailable, Unavailable: one of the two sides does not answer.
+    """
+    recoveries = Recoveries(store, queue.name)
+    with recoveries.locked(wait), contextlib.closing(Filling(queue)) as filling:
+        target, recovery = filling.look(), recoveries.last()
+        if target.state == "ready":
+            return _verify_open(store, queue)
+        if recovery is None or target.rebuild != recovery.id:
+            raise MirrorConflict(f"Redis has no rebuild of queue {queue.name!r} that this mirror knows: apply one")
+        if recovery.state == "applying":
+            raise MirrorConflict(f"the rebuild of queue {queue.name!r} is not complete: apply goes on with it")
+        return _verify_closed(recoveries, filling, recovery)
+
+
+def _verify_open(store: Store, queue: Queue) -> Verification:
+    from reliq.mirror.reconcile import reconcile  # it needs this module's neighbours, and this module it
+
+    started = time.monotonic()
+    report = reconcile(store, queue)
+    named = tuple(f"{difference.id}: {difference.text}" for difference in report.differences[:SHOWN])
+    return Verification(queue.name, report.ok, False, (), named, time.monotonic() - started)
+
+
+def _verify_closed(recoveries: Recoveries, filling: Filling, recovery: Recovery) -> Verification:
+    started = time.monotonic()
+    following = recoveries.following()
+    checks = _plan.compare(_mirrored(recoveries, recovery, following), _found(filling, following))
+    ok = all(check.same for check in checks)
+    different = () if ok else tuple(_differences(recoveries, filling, recovery, following))
+    verdict = Verification(recoveries.queue, ok, ok, checks, different, time.monotonic() - started)
+    report = {"ok": ok, "states": {check.state: check.found for check in checks}, "differences": list(different)}
+    if ok:
+        recoveries.verified(recovery, report)
+        filling.end(UUID(recovery.id), recovery.epoch)
+    else:
+        recoveries.failed(recovery, report)
+    return verdict
+
+
+def _mirrored(recoveries: Recoveries, recovery: Recovery, following: set[bytes]) -> Digest:
+    digest = Digest()
+    for entry in recoveries.rows():
+        if entry.id not in following:
+            digest.add(_plan.back(entry, recovery.in_progress, recovery.at_ms))
+    for entry in recoveries.ended(recovery):
+        if entry.id not in following:
+            digest.add(entry)
+    return digest
+
+
+def _found(filling: Filling, following: set[bytes]) -> Digest:
+    """What Redis has. What followed a batch while it was restored is not in Postgres yet, and is left out."""
+    digest = Digest()
+    for state in ("queued", "scheduled", "in_progress", "orphaned", "dead", "finished"):
+        for page in filling.pages(state):  # the ids of removed items stand among those of finished ones
+            for entry in filling.get(page):
+                if entry.id not in following:
+                    digest.add(entry)
+    return digest
+
+
+def _differences(
+    recoveries: Recoveries, filling: Filling, recovery: Recovery, following: set[bytes]
+) -> Iterator[str]:
+    """The first ids that are not the same on both sides, in words."""
+    shown = 0
+    entries = (_plan.back(entry, recovery.in_progress, recovery.at_ms) for entry in recoveries.rows())
+    for batch in _plan.in_batches(entries, PAGE, BATCH_BYTES):
+        for mirrored, found in zip(batch, filling.get([entry.id for entry in batch]), strict=True):
+            if mirrored != found and mirrored.id not in following and shown < SHOWN:
+                shown += 1
+                yield _plan.difference(mirrored, found)
+    for state in _plan.LIVE:
+        for page in filling.pages(state):
+            known = {entry.id for entry in recoveries.by_id(page)}
+            for key in page:
+                if key not in known and key not in following and shown < SHOWN:
+                    shown += 1
+                    yield _plan.difference(None, _plan.Entry(key, state.encode(), *[b""] * 7))
+
+
+def _who() -> str:
+    with contextlib.suppress(KeyError, OSError):  # a container may have no name for its user
+        return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    return f"{os.getuid()}@{socket.gethostname()}:{os.getpid()}"

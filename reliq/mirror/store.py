@@ -1,0 +1,283 @@
+"""The Postgres side: connections, transactions, and what becomes of psycopg's exceptions. The only importer of psycopg."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as theirs
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from reliq import _policy
+from reliq.connect import mask
+from reliq.errors import InvalidURL, MirrorError, MirrorSchema, MirrorUnavailable
+from reliq.mirror._sql import schema, statement, statements
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+SCHEMA_VERSION = 1
+MAX_CONNECTIONS = 4  # of a process, beside one for each queue that it follows
+_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+
+# What a connection is told once. TCP gives up a silent server; what keeps its connection and is silent has `timeout`.
+_CONNECTION: dict[str, Any] = {
+    "application_name": "reliq mirror",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+_MISSING = (
+    theirs.UndefinedTable,
+    theirs.UndefinedColumn,
+    theirs.UndefinedFunction,
+    theirs.InvalidSchemaName,
+    theirs.InsufficientPrivilege,
+)
+_PASSING = (theirs.SerializationFailure, theirs.DeadlockDetected)
+
+
+class NoAnswer(psycopg.OperationalError):
+    """A request was sent and its answer did not come in time."""
+
+
+class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose every request has a time limit: a server that keeps it open and says nothing is given up."""
+
+    patience = 30.0  # seconds
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """Waits for an answer, for `patience` seconds at most; then the connection is closed."""
+        try:
+            return super().wait(_bounded(gen, self.patience), *args, **options)
+        except NoAnswer:
+            self.close()  # its answer would be taken for that of the next request
+            raise
+
+
+def _bounded(gen: Generator[Any, Any, T], patience: float) -> Generator[Any, Any, T]:
+    until = time.monotonic() + patience
+    try:
+        wish = next(gen)
+        while True:
+            ready = yield wish
+            if not ready and time.monotonic() > until:
+                raise NoAnswer(f"no answer within {patience:g} s")
+            wish = gen.send(ready)
+    except StopIteration as stop:
+        outcome: T = stop.value
+        return outcome
+
+
+class Store:
+    """A database that holds mirrored queues. Threads may share it; a forked child makes connections of its own.
+
+    Args:
+        dsn: postgresql://... or key=value pairs, as libpq has them.
+        timeout: seconds that a request may wait for a connection, and then for its answer.
+    """
+
+    def __init__(self, dsn: str, timeout: float) -> None:
+        self.dsn = dsn
+        self.timeout = timeout
+        self._pool: ConnectionPool[Connection] | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Store({place(self.dsn)!r})"
+
+    def close(self) -> None:
+        """Closes the connections that are idle. The store can be used again afterwards."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def connect(self) -> Connection:
+        """A connection of the caller's own, which closes it.
+
+        Raises:
+            MirrorUnavailable, MirrorError.
+        """
+        with translated(self.dsn):
+            return self._prepared(PatientConnection.connect(self.dsn, autocommit=True, **_CONNECTION))
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """A connection of the pool, for one use.
+
+        Raises:
+            MirrorUnavailable, MirrorSchema, MirrorError.
+        """
+        with translated(self.dsn), self._own_pool().connection(timeout=self.timeout) as connection:
+            yield connection
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Calls `work`, which can be repeated, with a connection; again on another one where the first one was lost.
+
+        Raises:
+            MirrorUnavailable: no answer within `timeout` seconds.
+            MirrorSchema, MirrorError.
+        """
+        until, attempt, maybe = time.monotonic() + self.timeout, 1, False
+        while True:
+            try:
+                with self.lend() as connection:
+                    return work(connection)
+            except MirrorUnavailable as error:
+                maybe = error.may_have_been_applied = maybe or error.may_have_been_applied
+                pause = _policy.pause_before(attempt)
+                if not _may_pass(error.__cause__) or time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+                attempt += 1
+
+    def rows(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Runs a named statement by itself and returns its rows."""
+        return self.run(lambda connection: query(connection, name, values))
+
+    def init(self) -> None:
+        """Makes the tables where there are none.
+
+        Raises:
+            MirrorSchema: there are some of a later version; or this user lacks the right.
+        """
+
+        def make(connection: Connection) -> None:
+            with connection.transaction():
+                query(connection, "take_schema_lock")
+                version = self._version(connection)
+                if version is None:
+                    connection.execute(schema())
+                    version = SCHEMA_VERSION
+                for step in range(version + 1, SCHEMA_VERSION + 1):
+                    connection.execute(statements()[f"migrate_to_{step}"])
+                    query(connection, "note_schema_version", {"version": step})
+
+        self.run(make)
+        self.check()
+
+    def check(self) -> None:
+        """Refuses a database whose tables are missing or of another version.
+
+        Raises:
+            MirrorSchema.
+        """
+        version = self.run(self._version)
+        if version is None:
+            raise MirrorSchema(f"{place(self.dsn)} has no tables of a mirror: run `reliq mirror init`")
+        if version != SCHEMA_VERSION:
+            raise MirrorSchema(f"the mirror's tables are of version {version}, this reliq knows {SCHEMA_VERSION}")
+
+    @staticmethod
+    def _version(connection: Connection) -> int | None:
+        if not query(connection, "has_schema")[0][0]:
+            return None
+        return int(query(connection, "schema_version")[0][0])
+
+    def _own_pool(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pool is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._pool = ConnectionPool(
+                    self.dsn,
+                    connection_class=PatientConnection,
+                    kwargs={"autocommit": True, **_CONNECTION},
+                    configure=self._configure,
+                    min_size=0,
+                    max_size=MAX_CONNECTIONS,
+                    num_workers=1,
+                    reconnect_timeout=self.timeout,
+                    open=True,
+                )
+            return self._pool
+
+    def _configure(self, connection: Connection) -> None:
+        self._prepared(connection)
+
+    def _prepared(self, connection: Connection) -> Connection:
+        assert isinstance(connection, PatientConnection)
+        connection.patience = self.timeout
+        return connection
+
+
+def query(connection: Connection, name: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """Runs a named statement on a connection and returns its rows."""
+    cursor = connection.execute(statement(name), values)
+    return cursor.fetchall() if cursor.description else []
+
+
+def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows as one list for each column, which is how many of them go in one statement."""
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+@contextmanager
+def translated(dsn: str) -> Iterator[None]:
+    """Turns what psycopg raises into exceptions of ours, with passwords masked.
+
+    Raises:
+        MirrorUnavailable, MirrorSchema, MirrorError.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise verdict(error, dsn) from error
+
+
+def verdict(error: psycopg.Error, dsn: str) -> MirrorError:
+    """The exception for one of psycopg's."""
+    text = f"{place(dsn)}: {masked(str(error).strip() or type(error).__name__)}"
+    if isinstance(error, _MISSING):
+        return MirrorSchema(text)
+    if isinstance(error, PoolTimeout | PoolClosed):
+        return MirrorUnavailable(text)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | theirs.ReadOnlySqlTransaction):
+        return MirrorUnavailable(text, may_have_been_applied=_was_lost(error))
+    return MirrorError(text)
+
+
+def _was_lost(error: psycopg.Error) -> bool:
+    """Whether the connection broke while an answer was awaited."""
+    return not isinstance(error, PoolTimeout | theirs.ConnectionTimeout) and (
+        error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+    )
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the same request has a chance at once, on another connection."""
+    return isinstance(error, _PASSING) or (isinstance(error, psycopg.Error) and _was_lost(error))
+
+
+def masked(text: str) -> str:
+    """A DSN, or text that may hold one, without its password."""
+    return _PASSWORD.sub(r"\1***", mask(text))
+
+
+def place(dsn: str) -> str:
+    """Where a DSN leads, for messages: nothing in it is secret."""
+    parts = conninfo_to_dict(dsn)
+    where = ":".join(str(part) for part in (parts.get("host", "local socket"), parts.get("port")) if part)
+    return f"Postgres at {where}/{parts.get('dbname', '')}"
+
+
+def check_dsn(dsn: object) -> str:
+    """Returns a DSN that can be parsed.
+
+    Raises:
+        InvalidURL: it can't be.
+    """
+    try:
+        conninfo_to_dict(str(dsn))
+    except psycopg.Error as error:
+        raise InvalidURL(f"the DSN {masked(str(dsn))} can't be parsed") from error
+    return str(dsn)
