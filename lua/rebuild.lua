@@ -43,6 +43,7 @@ local state = known ~= '' and call('HGET', meta, 'state') or ''
 local mine = field.rebuild_id == rebuild_id
 permitted('HSET', meta)
 permitted('DEL', meta)
+permitted('XADD', journal)
 
 if phase == 'end' then
   if not mine then
@@ -67,4 +68,7 @@ call('DEL', workers, worker_facts, journal)
 known = new_epoch
 call('HSET', meta, 'layout', LAYOUT, 'epoch', known, 'state', 'rebuilding', 'rebuild_id', rebuild_id, 'created_at_ms',
   whole(math.floor(clock() / 1000)), 'extras', '1', unpack(ARGV, 6))
+if call('HEXISTS', meta, 'mirrored') == 1 then
+  call('XADD', journal, '*', 'q', '') -- stands for all that is restored: a follower goes on behind it
+end
 return { 'ok', known, 'rebuilding' }

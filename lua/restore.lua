@@ -107,8 +107,8 @@ if #places > 0 then
   call('RPUSH', queued, unpack(places))
 end
 if #ended > 0 then
-  local first = string.sub(hashes[items][2], 2, 7)
-  call('RPUSH', finished_order, first .. pack_ids(ended))
+  local last = string.sub(hashes[items][#hashes[items]], 2, 7) -- none is forgotten before its time
+  call('RPUSH', finished_order, last .. pack_ids(ended))
   add('remembered', #ended)
 end
 local names = {}

@@ -31,7 +31,7 @@ field.batched = '1'
 cold().may_settle_members()
 local seal, awaited = sealed_then == '1', tonumber(left)
 local state = cold().write_batch(follow_when, seal, tonumber(in_all), awaited)
-call('HSET', batches, batch_id, state, 't' .. batch_id, following)
+call('HSET', batches, 'b' .. batch_id, state, 't' .. batch_id, following)
 change('batched', 1)
 if seal and awaited <= 0 then
   cold().follow_batch(batch_id, clock())

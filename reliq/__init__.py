@@ -50,6 +50,8 @@ from reliq.item import Moved as Moved
 from reliq.item import New as New
 from reliq.item import Recovered as Recovered
 from reliq.item import Settings as Settings
+from reliq.mirror import Mirror as Mirror
+from reliq.mirror import MirrorStatus as MirrorStatus
 from reliq.queue import Queue as Queue
 from reliq.queue import queues as queues
 from reliq.queue_async import AsyncQueue as AsyncQueue

@@ -11,9 +11,10 @@ import queue as queues
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
 
-from reliq._handler_threads import is_coroutine_function, within
-from reliq._handlers import LOST, UNSTARTED, Raised
+from reliq._coroutines import is_begun, is_coroutine_function, within
+from reliq._handlers import LOST, UNSTARTED, Outcome, Raised
 from reliq._limits import Limited
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Options
@@ -149,7 +150,7 @@ class HandlerTask:
         self._number, self._options = number, options
         self._buffer, self._turns, self._gate = buffer, turns, gate
         self._plain: PlainCalls | None = None
-        self._may_cancel = False
+        self._in_thread = False
         self._told = ""  # why this task was cancelled
         self._call = self._router(handlers)
         self.task: asyncio.Task[None] | None = None
@@ -160,7 +161,7 @@ class HandlerTask:
 
     def lose(self, items: Sequence[Item]) -> None:
         """The leases of items are lost: a coroutine that handles one of them is cancelled."""
-        if self._may_cancel and self.item in items and self._options.cancel_on_lost:
+        if not self._in_thread and self.item in items and self._options.cancel_on_lost:
             self.cancel("lost")
 
     def cancel(self, why: str) -> None:
@@ -175,32 +176,41 @@ class HandlerTask:
             self._plain.end()
 
     async def _work(self) -> None:
-        take, turns, done = self._buffer.take, self._turns, self._turns.done
+        take, turns, call, finished, done = self._buffer.take, self._turns, self._call, *self._ends()
         while not self._buffer.ended:
             if (item := take()) is None:
                 await self._buffer.news()
                 continue
-            done.append((item, await self._outcome(item)))
-            if len(done) >= turns.enough:
+            if item.lost or turns.stopping:
+                done.append((item, LOST if item.lost else UNSTARTED))
+            else:
+                self.item = item
+                value: Any
+                try:
+                    value = await call(item)
+                    while value is not None and is_begun(value):
+                        value = await within(self._options.time_limit, cast("Any", value))
+                except BaseException as error:  # noqa: BLE001  the handler is the user's; the loop logs it
+                    value = self._raised(error)
+                self.item = None
+                if value is None and not item.lost and not item.settled:
+                    finished.append(item)
+                else:
+                    done.append((item, value))
+            if len(finished) + len(done) >= turns.enough:
                 self._gate.open()
                 await asyncio.sleep(0)  # handlers that never wait must not keep the loop from its turn
 
-    async def _outcome(self, item: Item) -> object:
-        if item.lost or self._turns.stopping:
-            return LOST if item.lost else UNSTARTED
-        self.item = item
-        try:
-            return await self._call(item)
-        except asyncio.CancelledError as error:
+    def _ends(self) -> tuple[deque[Item], deque[Outcome]]:
+        return self._turns.finished, self._turns.done
+
+    def _raised(self, error: BaseException) -> Raised:
+        if isinstance(error, asyncio.CancelledError):
             return Raised(self._why_cancelled(error))
-        except Exception as error:  # noqa: BLE001  the handler is the user's; the loop logs it
-            return Raised(error)
-        except BaseException as error:  # noqa: BLE001  and raises this one when all is settled
+        if not isinstance(error, Exception):  # such as SystemExit: raised again when all is settled
             self._turns.stop()
             self._gate.open()
-            return Raised(error)
-        finally:
-            self.item = None
+        return Raised(error)
 
     def _why_cancelled(self, error: asyncio.CancelledError) -> BaseException:
         why, self._told = self._told, ""
@@ -221,19 +231,18 @@ class HandlerTask:
         if not is_coroutine_function(handler):
             plain = handler if limit is None else lambda item: self.limited.call(handler, item, limit)
             return lambda item: self._call_plain(plain, item)
-        return lambda item: self._cancellable(handler, item)
-
-    async def _cancellable(self, handler: Handler, item: Item) -> object:
-        self._may_cancel = True
-        try:
-            return await within(self._options.time_limit, handler, item)
-        finally:
-            self._may_cancel = False
+        if limit is None:
+            return cast("Call", handler)
+        return lambda item: within(limit, cast("Call", handler)(item))
 
     async def _call_plain(self, handler: Handler, item: Item) -> object:
         if self._plain is None:
             self._plain = PlainCalls(self._number)
-        value = await self._plain.call(handler, item)
+        self._in_thread = True
+        try:
+            value = await self._plain.call(handler, item)
+        finally:
+            self._in_thread = False
         if isinstance(value, Raised):
             raise value.error
         return value

@@ -1,91 +1,22 @@
-"""The threads that run handlers, and what lies between them and the loop."""
+"""The threads that run handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import queue as queues
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reliq._coroutines import cancel_if_running, is_begun, is_coroutine_function, within
 from reliq._handlers import LOST, UNSTARTED, Raised
 from reliq._limits import Limited
+from reliq._thread_buffer import Gate, ThreadBuffer
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Options
-from reliq.errors import TimeLimit
 from reliq.item import Item
 
 Call = Callable[[Item], object]
-
-
-class Gate:
-    """Somebody waits at it; whoever opens it lets them through once, also if they come later. Costs next to nothing.
-
-    May be opened from a signal handler.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def open(self) -> None:
-        """Lets the one who waits, or comes next, through."""
-        if self._lock.locked():
-            with contextlib.suppress(RuntimeError):  # another thread has just opened it
-                self._lock.release()
-
-    def wait(self, seconds: float | None) -> None:
-        """Waits until it is opened, `seconds` at most, and closes it again."""
-        self._lock.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-
-
-class ThreadBuffer:
-    """Claimed items that no handler has begun. A token stands for each of them, so that threads can wait for one."""
-
-    def __init__(self, ranks: int) -> None:
-        self._ranks: list[deque[Item]] = [deque() for _ in range(ranks)]
-        self._tokens: queues.SimpleQueue[bool] = queues.SimpleQueue()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._ranks))
-
-    def put(self, items: Sequence[Item], rank: int) -> None:
-        """Adds items. Those of a lower rank are taken first."""
-        self._ranks[rank].extend(items)
-        put = self._tokens.put
-        for _ in items:
-            put(True)
-
-    def take(self) -> Item | None:
-        """Waits for an item and takes it; None when the thread is to end."""
-        return self._pop(deque.popleft) if self._tokens.get() else None
-
-    def take_back(self, keep: int = 0) -> list[Item]:
-        """Takes items that no handler has begun, all but the first `keep`. In order."""
-        items: list[Item] = []
-        with contextlib.suppress(queues.Empty):  # the handlers were faster
-            while len(self) > keep:
-                self._tokens.get_nowait()
-                items.append(self._pop(deque.pop, last=True))
-        return items[::-1]
-
-    def end(self, threads: int) -> None:
-        """Tells so many threads to end."""
-        for _ in range(threads):
-            self._tokens.put(False)
-
-    def _pop(self, end: Callable[[deque[Item]], Item], *, last: bool = False) -> Item:
-        """The item of a token that was taken: there is one, in one of the ranks."""
-        ranks = self._ranks[::-1] if last else self._ranks
-        while True:
-            for rank in ranks:
-                try:
-                    return end(rank)
-                except IndexError:  # empty, or another thread was faster: then there is one elsewhere
-                    continue
 
 
 class HandlerThread:
@@ -117,28 +48,28 @@ class HandlerThread:
                 cancel()
 
     def _work(self) -> None:
-        take, call, turns, open_gate = self._buffer.take, self._call, self._turns, self._gate.open
-        done = turns.done
+        take, call, turns, open_gate = self._buffer.taker(), self._call, self._turns, self._gate.open
+        finished, done = turns.finished, turns.done
         while (item := take()) is not None:
-            value: object
-            if item.lost:
-                value = LOST
-            elif turns.stopping:
-                value = UNSTARTED
+            if item.lost or turns.stopping:
+                done.append((item, LOST if item.lost else UNSTARTED))
             else:
                 self.item = item
+                value: Any
                 try:
                     value = call(item)
+                    while value is not None and is_begun(value):
+                        value = self._run_coroutine(value, item)
                 except Exception as error:  # noqa: BLE001  the handler is the user's; the loop logs it
                     value = Raised(error)
                 except BaseException as error:  # noqa: BLE001  and raises this one when all is settled
                     value = Raised(error)
                     turns.stop()
+                if value is None and not item.lost and not item.settled:
+                    finished.append(item)
+                else:
                     done.append((item, value))
-                    open_gate()
-                    continue
-            done.append((item, value))
-            if len(done) >= turns.enough:
+            if len(finished) + len(done) >= turns.enough or turns.stopping:
                 open_gate()
         if self._runner is not None:
             self._runner.close()
@@ -150,25 +81,24 @@ class HandlerThread:
         return lambda item: calls[item.queue](item)
 
     def _caller(self, handler: Handler) -> Call:
-        """How a handler is called: a coroutine function in a loop of this thread, and each under the time limit."""
+        """How a handler is called: under the time limit, which for coroutines is a matter of their event loop."""
         limit = self._options.time_limit
-        if is_coroutine_function(handler):
-            return lambda item: self._run_coroutine(handler, item)
-        if limit is None:
+        if limit is None or is_coroutine_function(handler):
             return handler
         return lambda item: self.limited.call(handler, item, limit)
 
-    def _run_coroutine(self, handler: Handler, item: Item) -> object:
+    def _run_coroutine(self, awaitable: Any, item: Item) -> object:
+        """In a loop of this thread, which is there from the first one on."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(self._handled(handler, item))
+        return self._runner.run(self._handled(awaitable, item))
 
-    async def _handled(self, handler: Handler, item: Item) -> object:
+    async def _handled(self, awaitable: Any, item: Item) -> object:
         loop, mine = asyncio.get_running_loop(), asyncio.current_task()
         if self._options.cancel_on_lost and mine is not None:
             self._cancel = lambda: loop.call_soon_threadsafe(_cancel_if_lost, mine, item)
         try:
-            return await within(self._options.time_limit, handler, item)
+            return await within(self._options.time_limit, awaitable)
         except asyncio.CancelledError as error:
             return Raised(error) if item.lost else Raised(RuntimeError("the handler was cancelled from within"))
         finally:
@@ -176,29 +106,5 @@ class HandlerThread:
 
 
 def _cancel_if_lost(task: asyncio.Task[Any], item: Item) -> None:
-    if item.lost and not task.done():
-        task.cancel()
-
-
-def is_coroutine_function(handler: Handler) -> bool:
-    """Whether calling it gives something to await: a function, or an object whose call does."""
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
-
-
-async def within(limit: float | None, handler: Handler, item: Item) -> object:
-    """Awaits a handler.
-
-    Raises:
-        TimeLimit: it was cancelled after `limit` seconds.
-    """
-    coroutine: Coroutine[Any, Any, object] = handler(item)  # type: ignore[assignment]  # is_coroutine_function said so
-    if limit is None:
-        return await coroutine
-    scope = asyncio.timeout(limit)
-    try:
-        async with scope:
-            return await coroutine
-    except TimeoutError as error:
-        if scope.expired():
-            raise TimeLimit(f"the handler ran longer than {limit:g} s") from error
-        raise
+    if item.lost:
+        cancel_if_running(task)

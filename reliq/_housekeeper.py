@@ -33,7 +33,10 @@ log = logging.getLogger("reliq.worker")
 BEAT = 10.0  # seconds between two beats of a worker that does not sweep
 SWEEP = 4.0  # seconds between two sweeps at most, also where nothing is known to fall due: the bound that is promised
 SWEEP_LEASE = 12.0  # seconds after which another worker may sweep: three sweeps may fail
-PATIENCE = 5.0  # seconds that one call goes on trying; the next beat tries again in any case
+PATIENCE = 3.0  # seconds that one call goes on trying; the next beat tries again in any case
+UNBORN = 2.0  # seconds between two looks for a queue that nobody has used yet
+RETRY = 1.0  # seconds between two beats while they fail
+LAST_CALL = 1.0  # seconds that a worker goes on trying to take its leave
 
 Facts = Callable[[], Mapping[str, Any]]
 Resolver = Callable[[ItemInfo], str | None]
@@ -90,17 +93,27 @@ class Housekeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Takes the worker off the lists, gives sweep leases back, and ends the thread."""
+        """Takes the worker off the lists, gives sweep leases back, and ends the thread.
+
+        Where the server is away, or a duty takes long, that is not waited for: the worker is forgotten in time, and its
+        sweep lease ends.
+        """
         self._stopped.set()
+        for charge in self._charges:
+            charge.driver.timeout = LAST_CALL
         if break_off := self._break_off:
             break_off()
-        self._thread.join()
+        self._thread.join(PATIENCE)
         for charge in self._charges:
-            try:
-                charge.driver.call(_commands.beat(self.name, b"", 0))
-            except ReliqError as error:
-                log.info("queue %s: not taken off the list of workers: %s", charge.queue.name, error)
+            if not charge.failing and not self._thread.is_alive():
+                self._leave(charge)
             charge.driver.close()
+
+    def _leave(self, charge: _Charge) -> None:
+        try:
+            charge.driver.call(_commands.beat(self.name, b"", 0))
+        except (ReliqError, OSError) as error:
+            log.info("queue %s: not taken off the list of workers: %s", charge.queue.name, error)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -115,8 +128,12 @@ class Housekeeper:
         charge.sweeps = beat is not None and beat.sweeps
         if beat and beat.tick_due:
             self._tick(charge)
-        if beat is None or not beat.sweeps:
-            charge.due = time.monotonic() + BEAT * random.uniform(0.8, 1.0)  # a fleet that started at once spreads
+        if beat is None:
+            charge.due = time.monotonic() + RETRY * random.uniform(0.5, 1.0)
+            return
+        if not beat.sweeps:
+            pause = BEAT if charge.queue._session.epoch else UNBORN
+            charge.due = time.monotonic() + pause * random.uniform(0.8, 1.0)  # a fleet that started at once spreads
             return
         for duty in self._duties:
             self._do(duty, charge.queue)
@@ -160,7 +177,14 @@ class Housekeeper:
             self._stopped.wait(max(0.0, seconds))
             return
         keys = tuple(charge.queue._session.keys["alarm"] for charge in swept)
-        rung = swept[0].driver.run(_listen(keys, seconds, self._breakable))
+        try:
+            rung = swept[0].driver.run(_listen(keys, seconds, self._breakable))
+        except (ReliqError, OSError, ValueError) as error:  # the next beat will tell what is wrong
+            log.info("queue %s: not listening for alarms: %s", swept[0].queue.name, error)
+            self._stopped.wait(min(seconds, RETRY))
+            return
+        finally:
+            self._break_off = None
         for charge, key in zip(swept, keys, strict=True):
             if key == rung:
                 charge.due = 0.0

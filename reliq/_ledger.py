@@ -141,6 +141,12 @@ class Ledger:
         """Whether `max_items` is reached."""
         return self.max_items is not None and self.count_settled() >= self.max_items
 
+    def facts(self) -> dict[str, int]:
+        """What a worker says of itself: fields of `WorkerInfo`."""
+        failed = self._counts["failed"] + self._counts["retried"] + self._counts["discarded"]
+        done = {"finished": self._counts["finished"], "failed": failed, "lost": self._counts["lost"]}
+        return {"holding": len(self.held), **done}
+
     def report(self, abandoned: Iterable[Item] = ()) -> WorkerReport:
         """What was done so far."""
         return WorkerReport(**self._counts, abandoned=tuple(sorted(item.id for item in abandoned)))

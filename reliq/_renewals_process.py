@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from reliq import connect
 from reliq._renewals_thread import PER_LEASE, ThreadRenewals, driver_for, sync_connector
+from reliq._renewer_program import Program
 from reliq._watched import OnLost, Watched, leases_of, log
 from reliq._wire import Wire
 from reliq.errors import InvalidArgument, ReliqError
@@ -27,33 +25,8 @@ SILENCE = 5.0  # seconds without a word, beyond two rounds, after which a renewe
 SEND_TIMEOUT = 2.0  # seconds that a hot loop may be held up by a renewer that does not read
 YOUNG = 10.0  # seconds; a renewer that does not live as long was no success
 TRIES = 3  # young deaths in a row after which a thread takes over
+START = 5.0  # seconds to wait for a renewer that is being started; it takes less than one where the machine is idle
 FORGET_AT = 500  # items to forget that are worth a message of their own
-
-
-class Program:
-    """A renewer that is a process of ours."""
-
-    def __init__(self, served: socket.socket) -> None:
-        package = str(Path(__file__).parents[1])
-        path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "reliq._renewer"],
-            stdin=served.fileno(),
-            stdout=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C and Ctrl-Z are for the worker
-        )
-
-    def end(self) -> None:
-        try:
-            self._process.wait(1)  # it ends by itself when its socket closes
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def forget(self) -> None:
-        """In a forked child, whose process it is not: keeps Popen from complaining that nobody waited for it."""
-        self._process.returncode = 0
 
 
 class ProcessRenewals:
@@ -74,16 +47,17 @@ class ProcessRenewals:
         self._wire: Wire | None = None
         self._program: Program | None = None
         self._changing = threading.Lock()  # of wire and program
-        self._stopped = threading.Event()
+        self._stopped, self._ready = threading.Event(), threading.Event()
         self._listener: threading.Thread | None = None
         _all.add(self)
 
     def start(self) -> None:
-        """See `Renewals`. Does not wait for the process."""
-        self._stopped = threading.Event()
+        """See `Renewals`. Waits for the process, five seconds at most."""
+        self._stopped, self._ready = threading.Event(), threading.Event()
         self._listener = threading.Thread(target=self._run, args=(self._stopped,), name="reliq-renewed", daemon=True)
         self._open()
         self._listener.start()
+        self._ready.wait(START)
 
     def watch(self, items: Sequence[Item]) -> None:
         """See `Renewals`. What it returns from has been handed to the process."""
@@ -193,7 +167,9 @@ class ProcessRenewals:
             return False
 
     def _heed(self, word: str, *arguments: Any) -> None:
-        if word == "renewed":
+        if word == "ready":
+            self._ready.set()
+        elif word == "renewed":
             leases, expires = arguments
             self._watched.extend(leases, expires)
             self._on_renewed()
@@ -250,6 +226,7 @@ class ProcessRenewals:
         )
         self._instead.watch(self._watched.all())
         self._instead.start()
+        self._ready.set()
 
 
 _all: weakref.WeakSet[ProcessRenewals] = weakref.WeakSet()

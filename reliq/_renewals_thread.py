@@ -78,7 +78,7 @@ class ThreadRenewals:
         self._driver.close()
 
     def _run(self, stopped: threading.Event) -> None:
-        pause = self.interval
+        pause = self.interval / 10  # what is watched from the beginning may have been held for long
         while not stopped.wait(pause):
             began = time.monotonic()
             done = self._may_renew() and self._round(stopped)
@@ -98,7 +98,8 @@ class ThreadRenewals:
     def _renew(self, items: list[Item]) -> bool:
         asked_at = time.monotonic()
         try:
-            lost = set(self._driver.call(_commands.renew(items, self._lease)))
+            answer = self._driver.call(_commands.renew(items, self._lease))
+            lost = set(answer)
         except (StateLost, StaleEpoch) as error:  # their claims are of another epoch, or nowhere
             log.warning("%s", error)
             lost = {item.id for item in items}

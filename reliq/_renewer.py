@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from reliq import connect
+from reliq._reading import held_under
 from reliq._renewals_thread import ThreadRenewals, driver_for
 from reliq._session import Session
 from reliq._watched import Lease, leases_of
 from reliq._wire import Wire
-from reliq._reading import held_under
 from reliq.item import Item
 
 STANDING = frozenset("TtZX")  # stopped, traced, and dead: states in which a process works on nothing

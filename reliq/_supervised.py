@@ -50,7 +50,7 @@ def main(pickled: bytes, pipe: Connection) -> None:
         link.say("unusable", f"{type(error).__name__}: {error}")
         os._exit(1)
     vitals = Vitals(worker.options.concurrency)
-    worker.extras = replace(worker.extras, health=vitals)
+    worker.extras = replace(worker.extras, health=vitals, kind="process")
     link.say("up")
     for target in (_stop_when_told, _stop_when_recycled, _tell_vitals):
         threading.Thread(target=target, args=(worker, link, vitals, recycled), daemon=True).start()

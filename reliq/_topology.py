@@ -238,7 +238,7 @@ def answer_of(sentinel: Address, replies: Sequence[Any]) -> Answer:
         sentinel,
         (address[0].decode(), int(address[1])) if address else None,
         int(facts.get("config-epoch", -1)),
-        frozenset(facts.get("flags", "").split(",")),
+        frozenset(facts["flags"].split(",")) if "flags" in facts else frozenset(),
         "" if isinstance(run_id, Exception) else run_id.decode(),
         tuple((each["runid"], (each["ip"], int(each["port"]))) for each in known if each.get("port", "0") != "0"),
     )

@@ -22,7 +22,7 @@ class Renewals(Protocol):
     """Renews the leases of watched items every third of a lease, until they are forgotten or lost."""
 
     def start(self) -> None:
-        """Begins. What is watched before is renewed from here on."""
+        """Begins, and waits until it has. What is watched before is renewed from here on."""
 
     def watch(self, items: Sequence[Item]) -> None:
         """Renews these from now on. From any thread; costs a dict update."""

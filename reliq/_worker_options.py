@@ -138,6 +138,12 @@ class Extras:
     health: Vitals | None
     resolve: Resolve | None
     processes: int
+    kind: str = ""  # what this worker says that it is, where that is not plain
+
+    def renewed(self) -> None:
+        """Leases were renewed."""
+        if self.health is not None and hasattr(self.health, "renewed"):  # one of the user's may know nothing of that
+            self.health.renewed()
 
 
 def extras(renewals: str, health: Vitals | None, resolve: Resolve | None, processes: int) -> Extras:

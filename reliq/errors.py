@@ -122,12 +122,13 @@ class StateLost(QueueError):
     `queue.adopt()`.
     """
 
-    def __init__(self, queue: str, *, epoch: int) -> None:
+    def __init__(self, queue: str, *, epoch: int, older: bool = False) -> None:
+        gone = "is on the server as it was before what its mirror has seen" if older else "is gone from the server"
         super().__init__(
-            f"queue {queue!r} (epoch {epoch}) is gone from the server; rebuild it, or accept the loss with adopt()",
-            queue=queue,
+            f"queue {queue!r} (epoch {epoch}) {gone}; rebuild it, or accept the loss with adopt()", queue=queue
         )
         self.epoch = epoch
+        self.older = older
 
 
 class StaleEpoch(QueueError):

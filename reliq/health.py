@@ -7,28 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from reliq import _policy
+from reliq._outlets import Endpoint, Facts, notify_systemd, write_facts
 from reliq._policy import Seconds
 from reliq.errors import InvalidArgument
 
-log = logging.getLogger("reliq.health")
+__all__ = ["BEAT", "Facts", "Monitor", "Tells", "Vitals", "check_file", "notify_systemd"]
 
 QUIET = 30.0
 STUCK = 120.0  # above what a call may take while the server is away: a restart would not bring that back
 BEAT = 1.0  # seconds between two beats
-
-Facts = Mapping[str, Any]
 
 
 class Vitals:
@@ -149,7 +144,7 @@ class Monitor:
             except OSError as error:
                 raise InvalidArgument(f"the health file can't be written: {error}") from error
         if self._address:
-            self._endpoint = Endpoint(self.vitals, *self._address)
+            self._endpoint = Endpoint(self.vitals.facts, *self._address)
             self.port = self._endpoint.port
         self._thread.start()
         return self
@@ -180,55 +175,6 @@ class Monitor:
                 return
 
 
-class Endpoint:
-    """/livez and /readyz: 200 or 503, and the facts as JSON."""
-
-    def __init__(self, vitals: Tells, host: str, port: int) -> None:
-        try:
-            self._server = ThreadingHTTPServer((host, port), _handler_for(vitals.facts))
-        except OSError as error:
-            raise InvalidArgument(f"can't listen on {host}:{port}: {error.strerror}") from error
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="reliq-http", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends it and gives the port back."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _handler_for(facts: Callable[[], Facts]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5  # seconds that a silent connection is kept
-        _questions = {"/livez": "alive", "/readyz": "ready"}  # noqa: RUF012  nobody changes it
-
-        def do_GET(self) -> None:
-            question = self._questions.get(self.path.partition("?")[0])
-            known = facts()
-            status = 404 if question is None else 200 if known[question] else 503
-            body = json.dumps(dict(known)).encode() + b"\n"
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            log.debug(format, *args)
-
-    return Handler
-
-
-def write_facts(path: Path, facts: Facts) -> None:
-    """Replaces the file in one step: whoever reads it sees the old facts or the new ones."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(dict(facts)) + "\n", encoding="utf-8")
-    draft.replace(path)
-
-
 def check_file(path: str | Path, max_age: Seconds = QUIET) -> list[str]:
     """Looks at a health file, from any process of the machine.
 
@@ -250,26 +196,6 @@ def check_file(path: str | Path, max_age: Seconds = QUIET) -> list[str]:
         return [f"the health file {path} can't be read: {error}"]
     problems = [f"the health file was written {age:.0f} s ago"] if age > oldest else []
     return problems + [f"the worker is not {name}: {json.dumps(facts)}" for good, name in well if not good]
-
-
-def notify_systemd(state: str) -> bool:
-    """Tells systemd the state of a service (Type=notify). False where nobody listens.
-
-    Args:
-        state: such as READY=1, WATCHDOG=1, STOPPING=1; several on lines of their own.
-    """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return False
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
-        try:
-            sending.sendto(state.encode(), address)
-        except OSError as error:
-            log.debug("systemd was not told %s: %s", state, error)
-            return False
-    return True
 
 
 def _rounded(seconds: float) -> float:

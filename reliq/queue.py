@@ -49,6 +49,7 @@ class Queue(Holding, Operating):
         timeout: seconds after which a call gives up.
         on_failover: with Sentinels, is called with the old and the new address of the master (`host:port`) when that
             has changed: in a thread of its own; by an `AsyncQueue` on the event loop.
+        mirror: the `reliq.Mirror` that this queue is followed into. `durability="checkpointed"` needs it.
 
     Raises:
         InvalidArgument, InvalidURL.
@@ -65,18 +66,23 @@ class Queue(Holding, Operating):
         payload_type: Any = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
         on_failover: OnFailover | None = None,
+        mirror: Any = None,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
         self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
+        self._made_of |= {"mirror": mirror}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.connector(url or os.environ.get("RELIQ_URL"), client)
         seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
-        self._driver = Driver(connector, self._session, seconds, on_failover)
+        make = Driver if mirror is None else mirror.guarded(self)
+        self._driver: Driver = make(connector, self._session, seconds, on_failover)
         self._enqueues = Coalescer(self._driver, Enqueues())
         self._finishes = Coalescer(self._driver, Finishes())
         self._session.owner = self
+        self.mirror = mirror
+        self._checkpointed = None if mirror is None else mirror.link(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process makes the same queue of. A client object stays where it is."""

@@ -43,18 +43,23 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         payload_type: Any = None,
         timeout: Seconds = DEFAULT_TIMEOUT,
         on_failover: OnFailover | None = None,
+        mirror: Any = None,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
         self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
+        self._made_of |= {"mirror": mirror}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.async_connector(url or os.environ.get("RELIQ_URL"), client)
         seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
-        self._driver = AsyncDriver(connector, self._session, seconds, on_failover)
+        make = AsyncDriver if mirror is None else mirror.async_guarded(self)
+        self._driver: AsyncDriver = make(connector, self._session, seconds, on_failover)
         self._enqueues = AsyncCoalescer(self._driver, Enqueues())
         self._finishes = AsyncCoalescer(self._driver, Finishes())
         self._session.owner = self
+        self.mirror = mirror
+        self._checkpointed = None if mirror is None else mirror.async_link(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process makes the same queue of. A client object stays where it is."""

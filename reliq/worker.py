@@ -15,13 +15,17 @@ from types import FrameType
 from typing import Any
 
 from reliq import _arguments, _worker_options
-from reliq._handler_threads import Gate, HandlerThread, ThreadBuffer
+from reliq._handler_threads import HandlerThread
 from reliq._handlers import Policies, about
+from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
-from reliq._turns import Call, Effect, Listen, Source, Turns, Wait, listen
+from reliq._resolver import duties
+from reliq._sources import Call, Effect, Listen, Source, Wait, listen
+from reliq._thread_buffer import Gate, ThreadBuffer
+from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
 from reliq.errors import ReliqError
 from reliq.item import Item
@@ -163,7 +167,8 @@ class _Running:
         ranks = 1 if options.weights else len(worker.routes)
         self._buffer = ThreadBuffer(ranks)
         self._renewals: list[Renewals] = [
-            renewals_for(queue, options.lease, self._lost, worker.extras.renewals) for queue, _ in worker.routes
+            renewals_for(queue, options.lease, self._lost, worker.extras.renewals, on_renewed=worker.extras.renewed)
+            for queue, _ in worker.routes
         ]
         sources = [
             Source(queue, number, 0 if options.weights else number, self._renewals[number])
@@ -176,6 +181,12 @@ class _Running:
             for number in range(options.concurrency)
         ]
         self._bell = _Bell(self)
+        kind = worker.extras.kind or "threads"
+        self._housekeeper = Housekeeper(
+            [queue for queue, _ in worker.routes],
+            lambda: {"kind": kind, **self.turns.facts()},
+            duties=duties(worker.extras.resolve),
+        )
         self._watchdog: Watchdog | None = None
         if options.time_limit is not None:
             self._watchdog = Watchdog(options.time_limit, [t.limited for t in self._threads], self._given_up)
@@ -222,7 +233,8 @@ class _Running:
 
     def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
-            return effect.make(effect.queue)
+            driver = effect.queue._driver
+            return driver._interpret(effect.plan, driver._attempt)
         if isinstance(effect, Wait):
             return self._gate.wait(effect.seconds)
         return self._bell.listen(effect)
@@ -236,18 +248,20 @@ class _Running:
             handler.thread.start()
         if self._watchdog:
             self._watchdog.start()
+        self._housekeeper.start()
 
     def _end(self) -> None:
         """Nothing of this worker is left, but handlers that are not waited for."""
         self._bell.stop()
         if self._watchdog:
             self._watchdog.stop()
-        self._buffer.end(len(self._threads))
+        self._buffer.end()
         if not self.turns.abandoned:
             for handler in self._threads:
                 handler.thread.join()
         for renewals in self._renewals:
             renewals.stop()
+        self._housekeeper.stop()
 
     def _lost(self, items: list[Item]) -> None:
         for handler in self._threads:

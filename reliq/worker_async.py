@@ -12,11 +12,14 @@ from typing import Any
 from reliq import _arguments, _worker_options
 from reliq._handler_tasks import HandlerTask, TaskBuffer, TaskGate
 from reliq._handlers import Policies, about
+from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
-from reliq._turns import Call, Effect, Listen, Source, Turns, Wait, listen
+from reliq._resolver import duties
+from reliq._sources import Call, Effect, Listen, Source, Wait, listen
+from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
 from reliq.errors import ReliqError
 from reliq.item import Item
@@ -103,7 +106,8 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self._buffer = TaskBuffer(1 if options.weights else len(worker.routes))
         self._renewals: list[Renewals] = [
-            renewals_for(queue, options.lease, self._lost, worker.extras.renewals) for queue, _ in worker.routes
+            renewals_for(queue, options.lease, self._lost, worker.extras.renewals, on_renewed=worker.extras.renewed)
+            for queue, _ in worker.routes
         ]
         sources = [
             Source(queue, number, 0 if options.weights else number, self._renewals[number])
@@ -116,6 +120,11 @@ class _Running:
             for number in range(options.concurrency)
         ]
         self._bell: asyncio.Task[None] | None = None
+        self._housekeeper = Housekeeper(
+            [queue for queue, _ in worker.routes],
+            lambda: {"kind": "tasks", **self.turns.facts()},
+            duties=duties(worker.extras.resolve),
+        )
         self._watchdog: Watchdog | None = None
         if options.time_limit is not None:
             self._watchdog = Watchdog(options.time_limit, [task.limited for task in self._tasks], self._given_up)
@@ -123,7 +132,7 @@ class _Running:
     async def run(self, *, signals: bool) -> WorkerReport:
         caught = self._catch_signals() if signals else []
         try:
-            self._start()
+            await self._start()
             try:
                 await self._work()
             finally:
@@ -160,7 +169,8 @@ class _Running:
 
     async def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
-            return await effect.make(effect.queue)
+            driver = effect.queue._driver
+            return await driver._interpret(effect.plan, driver._attempt)
         if isinstance(effect, Wait):
             return await self._gate.wait(effect.seconds)
         self._bell = asyncio.create_task(self._listen(effect), name="reliq-bell")
@@ -182,13 +192,19 @@ class _Running:
 
     # Everything beside it
 
-    def _start(self) -> None:
-        for renewals in self._renewals:
-            renewals.start()
+    async def _start(self) -> None:
+        try:
+            for renewals in self._renewals:
+                await asyncio.to_thread(renewals.start)
+        except BaseException:
+            for renewals in self._renewals:
+                renewals.stop()
+            raise
         for task in self._tasks:
             task.start()
         if self._watchdog:
             self._watchdog.start()
+        self._housekeeper.start()
 
     async def _end(self) -> None:
         """Nothing of this worker is left, but plain functions that are not waited for."""
@@ -204,6 +220,7 @@ class _Running:
             self._watchdog.stop()
         for renewals in self._renewals:
             renewals.stop()
+        await asyncio.to_thread(self._housekeeper.stop)
 
     def _lost(self, items: list[Item]) -> None:
         self._loop.call_soon_threadsafe(self._lose, items)

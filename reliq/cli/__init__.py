@@ -15,11 +15,16 @@ from reliq.cli._options import Options, duration_option
 # Name: where it is, and what it does in a line. The lines are here so that `reliq --help` imports none of them.
 COMMANDS = {
     "enqueue": ("reliq.cli.enqueue:enqueue", "Add items to a queue."),
-    "worker": ("reliq.cli.worker:worker", "Run a function for each item of a queue."),
+    "worker": ("reliq.cli.worker:worker", "Run a function for each item of a queue; see who works."),
     "queue": ("reliq.cli.queues:queue", "List, watch, pause, drain, empty and configure queues."),
     "item": ("reliq.cli.items:item", "Look at items, and decide on those that are stuck."),
+    "batch": ("reliq.cli.batch:batch", "See how far batches are."),
+    "cron": ("reliq.cli.cron:cron", "List, set, pause and remove recurring items."),
+    "top": ("reliq.cli.top:top", "Watch queues on a live screen."),
     "check": ("reliq.cli.check:check", "Check a queue for Nagios and its kin."),
     "sentinel": ("reliq.cli.sentinel:sentinel", "Look at Sentinels, and fail over as planned."),
+    "doctor": ("reliq.cli.doctor:doctor", "Look for what could cost items one day."),
+    "acl": ("reliq.cli.acl:acl", "Print the rights that a role needs."),
     "server": ("reliq.cli.server:server", "Run a server of one's own in the foreground."),
     "demo": ("reliq.demo.command:demo", "See reliq at work, with a server of its own."),
 }

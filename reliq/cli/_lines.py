@@ -7,11 +7,13 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import IO, Any, NoReturn
+
+import click
 
 from reliq import _plans
 from reliq._session import Session
@@ -20,7 +22,7 @@ from reliq.errors import InvalidArgument, PayloadError
 from reliq.item import New
 
 MAX_LINE = 16 * 1024 * 1024  # bytes; a payload of 512 KiB takes less, however it is escaped
-ENVELOPE = ("payload", "id", "delay", "at", "headers")
+ENVELOPE = ("payload", "id", "delay", "at", "headers", "group")
 
 
 class BadLine(Exception):
@@ -88,7 +90,7 @@ def _finite(text: str) -> float:
 
 
 def from_envelope(value: Any) -> New:
-    """An item from an object with `payload` and perhaps `id`, `delay`, `at` and `headers`.
+    """An item from an object with `payload` and perhaps `id`, `delay`, `at`, `headers` and `group`.
 
     Raises:
         BadLine.
@@ -100,7 +102,8 @@ def from_envelope(value: Any) -> New:
     headers = value.get("headers")
     if headers is not None and not isinstance(headers, dict):
         raise BadLine("headers are an object of strings")
-    return New(value["payload"], value.get("id"), _delay(value.get("delay")), _at(value.get("at")), headers)
+    times = _delay(value.get("delay")), _at(value.get("at"))
+    return New(value["payload"], value.get("id"), *times, headers, value.get("group"))
 
 
 def _delay(value: Any) -> Any:
@@ -135,6 +138,17 @@ def argument(text: str, reader: Reader) -> New:
         hint = "; quote JSON for the shell ('\"word\"', '{\"a\": 1}'), or pass --text for text as it stands"
         problem = str(error)
         raise PayloadError(f"{text[:60]!r}: {problem}{hint if problem.startswith('not JSON') else ''}") from error
+
+
+def pairs(given: Iterable[str], option: str = "--header") -> dict[str, str] | None:
+    """NAME=VALUE, as a mapping; None where there are none."""
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"{option} takes NAME=VALUE, not {pair!r}")
+        found[name] = value
+    return found or None
 
 
 @contextmanager

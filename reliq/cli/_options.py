@@ -15,6 +15,7 @@ from reliq.errors import InvalidURL
 if TYPE_CHECKING:
     from reliq.cli._output import Output
     from reliq.queue import Queue
+    from reliq.queue_async import AsyncQueue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,12 @@ class Options:
         from reliq.queue import Queue
 
         return Queue(name, self.server(), timeout=timeout if self.timeout is None else self.timeout)
+
+    def queue_async(self, name: str) -> AsyncQueue:
+        """A client of a queue for asyncio."""
+        from reliq.queue_async import AsyncQueue
+
+        return AsyncQueue(name, self.server(), timeout=30.0 if self.timeout is None else self.timeout)
 
     def out(self) -> Output:
         """Where data goes."""

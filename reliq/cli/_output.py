@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 ROWS_AT_A_TIME = 1000  # of a table: what is listed may be longer than memory
+BAR = 20  # characters of a progress bar
 SHORT = 60  # characters of a payload or an error in a table with several columns
 
 Row = Mapping[str, Any]
@@ -31,6 +32,25 @@ class Shown:
     value: Any
     width: int = SHORT
     as_json: bool = True
+
+
+@dataclass(frozen=True)
+class Bar:
+    """So much of so much: the fraction in JSON, a bar in a table where the total is known."""
+
+    done: float
+    total: float | None
+
+    def fraction(self) -> float | None:
+        """0 to 1; None where it can't be told."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+
+    def __str__(self) -> str:
+        fraction = self.fraction()
+        if fraction is None:
+            return f"{self.done:g}"
+        full = int(fraction * BAR)
+        return f"{'#' * full}{'.' * (BAR - full)} {fraction:.0%} ({self.done:g} of {self.total:g})"
 
 
 class Output:
@@ -69,6 +89,8 @@ def plain(value: Any) -> Any:
             return float(value) if math.isfinite(value) else str(value)
         case Shown():
             return _plain_payload(value.value)
+        case Bar():
+            return plain(value.fraction())
         case bytes():
             return {"$bytes": base64.b64encode(value).decode()}
         case dt.datetime():

@@ -8,12 +8,27 @@ from typing import TYPE_CHECKING, Any
 from reliq.cli._exit import Exit, Stop
 from reliq.cli._output import Age
 from reliq.errors import AccessDenied
-from reliq.item import Counts, ItemState
+from reliq.item import Counts, ItemState, Settings
 
 if TYPE_CHECKING:
     from reliq.queue import Queue
 
+RATE_MARGIN = 1.05  # a rate is measured over a second or so
 STATES = (ItemState.QUEUED, ItemState.SCHEDULED, ItemState.IN_PROGRESS, ItemState.ORPHANED, ItemState.DEAD)
+
+
+LIMITS = ("max_length", "max_bytes", "max_in_progress", "rate", "rate_burst", "group_limit")
+
+
+def limits_reached(counts: Counts, settings: Settings, rate: float | None = None) -> list[str]:
+    """The bounds of a queue that hold something up now. `rate`: items a second that it gives out; None: not known."""
+    figures = {
+        "max_length": (counts.queued + counts.scheduled, settings.max_length),
+        "max_bytes": (counts.waiting_bytes, settings.max_bytes),
+        "max_in_progress": (counts.in_progress, settings.max_in_progress),
+        "rate": (0 if rate is None or not counts.queued else rate * RATE_MARGIN, settings.rate),
+    }
+    return [name for name, (figure, limit) in figures.items() if limit and figure >= limit]
 
 
 def counts_of(queue: Queue) -> Counts:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from reliq.cli._exit import Exit, Stop, confirm, partly, say
 from reliq.cli._options import Options
-from reliq.cli._output import Age, Shown, instant
-from reliq.item import ItemInfo, ItemState, Moved
+from reliq.cli._output import Age, Bar, Shown, instant
+from reliq.item import ItemInfo, ItemState, Moved, Progress
 
 if TYPE_CHECKING:
     from reliq.queue import Queue
@@ -59,9 +59,26 @@ def details(info: ItemInfo) -> dict[str, Any]:
         "failures": info.failures,
         "expiries": info.expiries,
         "error": Shown(info.error, width=0, as_json=False),
+        "group": info.group,
+        "batch": info.batch,
+        "result": Shown(info.result, width=0) if info.state is ItemState.FINISHED else None,
     }
+    if info.progress:
+        known |= _progress(info.progress)
     unreadable = {"problem": info.problem, "raw": Shown(info.raw, width=0)} if info.problem else {}
     return known | unreadable
+
+
+def _progress(progress: Progress) -> dict[str, Any]:
+    """A checkpoint, with a bar where its handler said how far it is."""
+    return {
+        "progress": None if progress.done is None else Bar(progress.done, progress.total),
+        "progress_done": progress.done,
+        "progress_total": progress.total,
+        "progress_note": progress.note or None,
+        "progress_at": instant(progress.at),
+        "progress_state": Shown(progress.state, width=0),
+    }
 
 
 class Ids:

@@ -28,7 +28,7 @@ LONG = 10_000  # lines from which on progress is shown
 @click.argument("payloads", metavar="[PAYLOAD]...", nargs=-1)
 @click.option("--text", is_flag=True, help="Payloads are text as it stands, not JSON.")
 @click.option("-f", "--file", "source", type=click.File("rb"), help="One payload on each line; - for stdin.")
-@click.option("--envelope", is_flag=True, help="Lines are objects: payload, and perhaps id, delay, at, headers.")
+@click.option("--envelope", is_flag=True, help="Lines are objects: payload, and perhaps id, delay, at, headers, group.")
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -39,6 +39,8 @@ LONG = 10_000  # lines from which on progress is shown
 @click.option("--id", "item_id", metavar="ID", help="Id of the one payload: enqueueing it again changes nothing.")
 @duration_option("--delay", help="The items are due after this time.")
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="Travels beside the payloads.")
+@click.option("--group", metavar="GROUP", help="Items of one group are handled one at a time and in their order.")
+@duration_option("--wait", default=0.0, help="Wait so long for room where the queue is full; not at all by default.")
 @click.pass_obj
 def enqueue(
     options: Options,
@@ -51,25 +53,26 @@ def enqueue(
     item_id: str | None,
     delay: float | None,
     headers: tuple[str, ...],
+    group: str | None,
+    wait: float,
 ) -> None:
     """Add items to a queue: each PAYLOAD is JSON, or comes from a line of a file.
 
     All payloads are checked before the first is sent. Says how many items were created, and how many were there
     already; with -o json or jsonl also their ids.
     """
-    from reliq.cli._lines import Reader, argument, rewindable
+    from reliq.cli._lines import Reader, argument, pairs, rewindable
 
-    _check_usage(
-        payloads, source, item_id=item_id, envelope=envelope, text=text, common=delay is not None or bool(headers)
-    )
+    common = delay is not None or bool(headers) or group is not None
+    _check_usage(payloads, source, item_id=item_id, envelope=envelope, text=text, common=common)
     with closing(options.queue(queue)) as target:
-        reader = Reader(target._session, New(None, item_id, delay, None, _headers(headers)), text, envelope)
+        reader = Reader(target._session, New(None, item_id, delay, None, pairs(headers), group), text, envelope)
         if source is None:
             news = [argument(payload, reader) for payload in payloads]
-            _send(options, target, enumerate(news, 1), "payload")
+            _send(options, target, enumerate(news, 1), "payload", wait)
         else:
             with rewindable(source) as file:
-                _send_file(options, target, file, reader, skip=on_error == "skip")
+                _send_file(options, target, file, reader, skip=on_error == "skip", wait=wait)
 
 
 def _check_usage(
@@ -81,24 +84,14 @@ def _check_usage(
         "--id is for one payload; in a file, use --envelope": item_id is not None and len(payloads) != 1,
         "--envelope is for --file": envelope and source is None,
         "--envelope and --text exclude each other": envelope and text,
-        "--delay and --header are in the envelopes": envelope and common,
+        "--delay, --header and --group are in the envelopes": envelope and common,
     }
     for problem, there in problems.items():
         if there:
             raise click.UsageError(problem)
 
 
-def _headers(pairs: Iterable[str]) -> dict[str, str] | None:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise click.UsageError(f"--header takes NAME=VALUE, not {pair!r}")
-        found[name] = value
-    return found or None
-
-
-def _send_file(options: Options, queue: Queue, source: IO[bytes], reader: Reader, *, skip: bool) -> None:
+def _send_file(options: Options, queue: Queue, source: IO[bytes], reader: Reader, *, skip: bool, wait: float) -> None:
     """Checks the whole file, then sends it."""
     start = source.tell()
     good, bad = _check(source, reader)
@@ -107,7 +100,7 @@ def _send_file(options: Options, queue: Queue, source: IO[bytes], reader: Reader
     end = source.tell()
     source.seek(start)
     with _progress(options, good) as seen:
-        _send(options, queue, seen(_entries(source, end, reader, skip=skip)), "line")
+        _send(options, queue, seen(_entries(source, end, reader, skip=skip)), "line", wait)
     if bad:
         raise Stop(Exit.PARTLY_DONE, f"{bad} of {good + bad} lines were left out")
 
@@ -138,10 +131,10 @@ def _entries(source: IO[bytes], end: int, reader: Reader, *, skip: bool) -> Iter
                 raise Stop(Exit.PARTLY_DONE, f"line {number} changed while it was sent: {error}") from error
 
 
-def _send(options: Options, queue: Queue, entries: Iterable[tuple[int, New]], kind: str) -> None:
+def _send(options: Options, queue: Queue, entries: Iterable[tuple[int, New]], kind: str, wait: float) -> None:
     """Sends items a batch at a time, and prints what became of them."""
     created, done = [0], [0]
-    sent = _sent(queue, iter(entries), kind, created, done)
+    sent = _sent(queue, iter(entries), kind, created, done, wait)
     with partly(done, "had been enqueued"):
         if options.output == "table":
             for _ in sent:
@@ -156,13 +149,13 @@ def _send(options: Options, queue: Queue, entries: Iterable[tuple[int, New]], ki
 
 
 def _sent(
-    queue: Queue, entries: Iterator[tuple[int, New]], kind: str, created: list[int], done: list[int]
+    queue: Queue, entries: Iterator[tuple[int, New]], kind: str, created: list[int], done: list[int], wait: float
 ) -> Iterator[Enqueued]:
     from reliq.errors import ReliqError
 
     while batch := list(islice(entries, BATCH)):
         try:
-            results: Sequence[Enqueued] = queue.enqueue_many([new for _, new in batch])
+            results: Sequence[Enqueued] = queue.enqueue_many([new for _, new in batch], wait=wait)
         except ReliqError as error:
             done[0] += len(error.enqueued)
             if done[0]:

@@ -58,6 +58,20 @@ def show(options: Options, name: str, item_id: str) -> None:
         options.out().record(details(target.get(item_id)))
 
 
+@item.command("wait")
+@click.argument("name", metavar="QUEUE")
+@click.argument("item_id", metavar="ID")
+@duration_option("--timeout", default=60.0, help="Give up after this: 60s by default.")
+@click.pass_obj
+def wait(options: Options, name: str, item_id: str, timeout: float) -> None:
+    """Wait until an item has come to an end, and show it: 0 finished, 1 dead, removed, or not at an end in time."""
+    with closing(options.queue(name)) as target:
+        info = target.wait(item_id, timeout)
+        options.out().record(details(info))
+    if info.state is not ItemState.FINISHED:
+        raise Stop(Exit.FAILURE, f"item {item_id} is {info.state}")
+
+
 def _filters(verb: str) -> Callable[[F], F]:
     """The arguments of verbs that take ids, or the items of a state."""
     states = sorted(state.value for state in sources(verb))

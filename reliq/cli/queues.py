@@ -13,7 +13,7 @@ from reliq.cli._base import Group
 from reliq.cli._exit import Exit, Stop, confirm, partly, say
 from reliq.cli._options import Options, dry_run_option, duration_option, parse_duration, yes_option
 from reliq.cli._output import Age
-from reliq.cli._queues import STATES, age_of, counts_of, is_open
+from reliq.cli._queues import LIMITS, STATES, age_of, counts_of, is_open, limits_reached
 from reliq.item import ItemState
 
 PURGEABLE = [state.value for state in STATES if state is not ItemState.IN_PROGRESS]
@@ -60,11 +60,13 @@ def _overview(options: Options, names: list[str], failed: list[str]) -> Iterator
 @click.argument("name", metavar="QUEUE")
 @click.pass_obj
 def stats(options: Options, name: str) -> None:
-    """Show the counts of a queue, its totals, and the age of the first item of each state."""
+    """Show the counts of a queue, its totals and limits, and the age of the first item of each state."""
     with closing(options.queue(name)) as target:
-        counts = counts_of(target)
+        counts, settings = counts_of(target), target.settings()
         ages = {f"oldest_{state.value}": age_of(target, state) for state in STATES}
-        options.out().record({"queue": name, **asdict(counts), **ages})
+        limits = {limit: getattr(settings, limit) or None for limit in LIMITS}
+        reached = ", ".join(limits_reached(counts, settings)) or None
+        options.out().record({"queue": name, **asdict(counts), **ages, **limits, "limits_reached": reached})
 
 
 @queue.command("pause")
@@ -145,8 +147,9 @@ def purge(options: Options, name: str, states: tuple[str, ...], dry_run: bool, y
 def configure(options: Options, name: str, changes: tuple[str, ...]) -> None:
     """Change settings of a queue, which is made where there is none, and print all of them.
 
-    Settings are max_length, max_attempts, max_deliveries, expiry, retry, backoff_base, backoff_cap, finished_age and
-    finished_count. Times are durations such as 5m. `SETTING=` puts one back to its default.
+    Settings are max_length, max_bytes, max_in_progress, rate, rate_burst, group_limit, max_attempts, max_deliveries,
+    expiry, retry, backoff_base, backoff_cap, finished_age and finished_count. Times are durations such as 5m, the rate
+    is items a second. `SETTING=` puts one back to its default.
     """
     wanted = dict(_setting(change) for change in changes)
     with closing(options.queue(name)) as target:
@@ -171,7 +174,7 @@ def _setting(change: str) -> tuple[str, object]:
 
 
 def _number(kind: str, text: str) -> float | int:
-    return int(text) if kind == "whole" else parse_duration(text)
+    return int(text) if kind == "whole" else float(text) if kind == "number" else parse_duration(text)
 
 
 def _aged(name: str, value: Any) -> Any:

@@ -7,17 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from reliq import _commands, _replies, _scripts
-from reliq._driver import Driver
 from reliq._reading import pairs
-from reliq._session import Command, Reply, Session
+from reliq._session import Command, Reply
 from reliq.errors import ScriptFailed, StaleEpoch
 from reliq.item import ItemState
+from reliq.mirror._journal import Journal
 from reliq.mirror._plan import LIVE, Entry, Target
 from reliq.queue import Queue
 
 PAGE = 1000  # items in a call
-
-NONE = Entry(b"", b"", b"", b"", b"", b"", b"", b"", b"")
 
 
 class Filling:
@@ -28,12 +26,13 @@ class Filling:
 
     def __init__(self, queue: Queue) -> None:
         self.name = queue.name
-        self.session = Session(queue.name)
-        self.driver = Driver(queue._driver._connector, self.session, queue._driver.timeout)
+        made_of = {name: queue._made_of[name] for name in ("url", "client", "timeout")}
+        self.queue = Queue(queue.name, **made_of)
+        self.session, self.driver = self.queue._session, self.queue._driver
 
     def close(self) -> None:
         """Closes its connections."""
-        self.driver.close()
+        self.queue.close()
 
     def ask(self, *parts: bytes | str | int) -> Any:
         """A plain command that only reads."""
@@ -46,10 +45,35 @@ class Filling:
         if epoch is None:
             return Target()
         self.session.epoch = b""  # this looks, it does not judge
-        found: Reply = self.driver.call(Command(_scripts.load("inspect"), (), lambda reply: reply[2]))
-        counts = {name: int(value) for name, value in pairs(found).items() if name in LIVE}
+        counts = {name: value for name, value in self.counts().items() if name in LIVE}
         rebuilt_by = str(UUID(bytes=rebuild)) if rebuild and len(rebuild) == 16 else ""
         return Target(int(epoch), (state or b"").decode(), int(stamp or 0), rebuilt_by, counts)
+
+    def counts(self) -> dict[str, int]:
+        """Items by state, and totals."""
+        found: Reply = self.driver.call(Command(_scripts.load("inspect"), (), lambda reply: reply[2]))
+        return {name: int(value) for name, value in pairs(found).items()}
+
+    def last_in_journal(self) -> str:
+        """The id of the last entry, '' where there is none."""
+        args = ("", "")
+        last: bytes = self.driver.call(Command(_scripts.load("mirror"), args, lambda reply: reply[3]))
+        return last.decode()
+
+    def server(self) -> str:
+        """Which run of which server this is, as a follower notes it."""
+        return Journal(self.queue).facts().server
+
+    def first_in_journal(self) -> str:
+        """The id of the entry that stands for all that was restored."""
+        found = self.ask("XRANGE", self.session.keys["journal"], "-", "+", "COUNT", 1)
+        return str(found[0][0].decode()) if found else ""
+
+    def set_cron(self, name: str, next_at: str, kept: bytes) -> None:
+        """Puts a recurring item, as lua/crons.lua told it. One that is there already is left as it is."""
+        _, revision, definition = kept.split(b" ", 2)
+        args = (name, "", revision, definition, next_at)
+        self.driver.call(Command(_scripts.load("cron_set"), args, lambda _: None))
 
     def restored(self) -> int:
         """How many items, ended ones too, a rebuild has put there."""

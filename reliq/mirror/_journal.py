@@ -108,6 +108,8 @@ class Journal:
 
     def page(self, position: str, until: str, count: int) -> Page:
         """Entries behind a position, up to the id `until` and at most `count` of them."""
+        if until != "+" and order(until) < order(position):  # the clock went back, or nothing has settled
+            return Page(position)
         found = self._ask("XRANGE", self._keys["journal"], position, until, "COUNT", count + 1)
         if not found or found[0][0].decode() != position:
             return Page(position, trimmed=True)
@@ -164,7 +166,8 @@ class Journal:
         flat: list[bytes] = self._queue._driver.call(Command(command.script, (), lambda reply: reply[3]))
         closed = self._ask("HMGET", self._keys["meta"], "paused_claim", "paused_enqueue")
         found = {flat[at].decode(): flat[at + 1].decode() for at in range(0, len(flat), 2)}
-        return found | {name: "1" for name, value in zip(("paused_claim", "paused_enqueue"), closed, strict=True) if value}
+        names = ("paused_claim", "paused_enqueue")
+        return found | {name: "1" for name, value in zip(names, closed, strict=True) if value}
 
     def crons(self) -> list[tuple[str, str, str]]:
         """Recurring items: name, next tick in ms ('inf' for none), and what lua/crons.lua has of it, in hex."""
@@ -179,9 +182,7 @@ class Journal:
 
     def facts(self) -> Facts:
         """How the server and the queue are now. Asked after reading: then what was read is of this server and epoch."""
-        epoch, state, stamp, most = self._ask(
-            "HMGET", self._keys["meta"], "epoch", "state", "stamp", "journal_max"
-        )
+        epoch, state, stamp, most = self._ask("HMGET", self._keys["meta"], "epoch", "state", "stamp", "journal_max")
         entries = self._ask("XLEN", self._keys["journal"])
         info = dict(re.findall(r"^(\w+):(.*?)\r?$", self._ask("INFO", "server", "replication").decode(), re.MULTILINE))
         return Facts(
@@ -228,3 +229,9 @@ def _page(entries: list[tuple[str, list[bytes]]], position: str, count: int) -> 
                 settings = True
     last = entries[-1][0] if entries else position
     return Page(last, len(entries), tuple(ids), tuple(batches), settings, len(entries) >= count, named=named)
+
+
+def order(entry: str) -> tuple[float, float]:
+    """The id of an entry as it is ordered. One without a number stands behind all of its millisecond."""
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number) if number else float("inf")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from reliq import _ids
+from reliq import _ids, _scripts
+from reliq._codec import STAMP
 from reliq.item import ItemState
 
 LIVE = ("queued", "scheduled", "in_progress", "orphaned", "dead")
@@ -28,6 +30,11 @@ class Entry(NamedTuple):
     group: bytes
     checkpoint: bytes
     batch: bytes
+
+    @property
+    def stamp(self) -> int:
+        """Its place in the order."""
+        return int.from_bytes(self.record[:STAMP], "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,7 @@ def fingerprint(queue: str, source: Source, target: Target) -> str:
     seen = asdict(source) | {"queue": queue, "target": asdict(target)}
     for passing in ("followed_ago", "follower", "lag_seconds", "lag_items"):
         del seen[passing]
+    seen["state"] = "" if source.state in ("following", "stopped") else source.state
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -162,7 +170,8 @@ def hazards(source: Source, target: Target) -> Iterator[Hazard]:
     """What speaks against a rebuild, worst first."""
     yield from _of_target(source, target)
     if source.followed_ago is not None and source.followed_ago < FOLLOWED:
-        text = f"{source.follower or 'a follower'} wrote {source.followed_ago:.0f} s ago; from the new epoch on it can't"
+        who = source.follower or "a follower"
+        text = f"{who} wrote {source.followed_ago:.0f} s ago; what it has read of the old epoch is refused from now on"
         yield Hazard("follower running", text)
     if source.state == "resyncing":
         yield Hazard("incomplete", "a full resynchronisation was under way: rows may be missing, or be of ended items")
@@ -205,6 +214,13 @@ def marker(key: bytes, ended: bytes) -> Entry:
     if how == b"c":
         ended = ended[:7] + b"r" + ended[8:]
     return Entry(key, b"finished" if how in b"fF" else b"removed", ended, b"", b"", b"", b"", b"", b"")
+
+
+def unlike_default(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings that have to be said: those that scripts would not assume by themselves."""
+    listed = re.search(r"^local SETTINGS = \{(.*?)^\}", _scripts.load("inspect").source, re.MULTILINE | re.DOTALL)
+    defaults = dict(re.findall(r"'(\w+)', '([^']*)',", listed[1] if listed else ""))
+    return {name: str(value) for name, value in settings.items() if str(value) != defaults.get(name)}
 
 
 class Digest:

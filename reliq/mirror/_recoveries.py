@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from reliq.errors import MirrorConflict
 from reliq.mirror import _plan
 from reliq.mirror._plan import Entry, RebuildPlan, Source
 from reliq.mirror._sql import statement
-from reliq.mirror.store import Store, query
+from reliq.mirror.store import Connection, Store, query
 
-ROWS = 50_000  # of one statement: a transaction that runs for long keeps Postgres from cleaning up
+FIRST_ROWS, MOST_ROWS = 100, 5000  # of one statement, so that no transaction runs for long
+PAGE_BYTES = 4 * 1024 * 1024  # of what one statement brings, about
+PAGE = 1000  # ended ids in one statement
 HELD = 1000  # rows of items in progress in one statement
 AGE, COUNT = 3600.0, 1_000_000  # of ended ids, where the queue's settings say nothing: as lua/_end.lua
 
@@ -56,68 +61,81 @@ class Recoveries:
     def __init__(self, store: Store, queue: str) -> None:
         self.store, self.queue = store, queue
 
-    def _row(self, name: str, **values: Any) -> tuple[Any, ...] | None:
-        return next(iter(self.store.rows(name, **values)), None)
+    def _row(self, name: str, **values: Any) -> tuple[Any, ...]:
+        """The first row, an empty one where there is none."""
+        return next(iter(self.store.rows(name, **values)), ())
 
-    def _copy(self, name: str, **values: Any) -> Iterator[tuple[bytes, ...]]:
-        """Rows as Postgres sends them, one at a time: none is held but that which is looked at."""
-        with self.store.lend() as connection, connection.cursor() as cursor:
-            with cursor.copy(statement(name), values) as copy:
-                yield from copy.rows()
+    def _binary(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Rows whose bytes need no conversion on the way."""
+
+        def work(connection: Connection) -> list[tuple[Any, ...]]:
+            with connection.cursor(binary=True) as cursor:
+                return cursor.execute(statement(name), values).fetchall()
+
+        return self.store.run(work)
 
     # What there is
 
     def source(self) -> Source | None:
         """What Postgres has of the queue, None where that is nothing."""
         row = self._row("recovery_source", queue=self.queue)
-        if row is None:
+        if not row:
             return None
         epoch, state, position, top, lag_items, lag_seconds, ago, follower, settings, _ = row
         counts = self.store.rows("recovery_counts", queue=self.queue)
-        pending, ended, batches = self._row("recovery_others", queue=self.queue, age=_age(settings))
+        others = self._row("recovery_others", queue=self.queue, age=_age(settings))
+        top = max(top, 0, *(stamp for _, _, stamp in counts))
+        by_state = {name: count for name, count, _ in counts}
+        pending, ended, batches = others
         return Source(
-            epoch,
-            state,
-            position,
-            max(top, *(stamp for _, _, stamp in counts), 0),
-            lag_items,
-            lag_seconds,
-            ago,
-            follower,
-            {name: count for name, count, _ in counts},
-            ended,
-            pending,
-            batches,
+            epoch, state, position, top, lag_items, lag_seconds, ago, follower, by_state, ended, pending, batches
         )
 
     def rows(self, after: tuple[int, bytes] = (-1, b"")) -> Iterator[Entry]:
         """All live items behind a stamp and id, in order, as they were when the follower met them."""
         stamp, key = after
-        while True:
-            last, count = b"", 0
-            place = {"queue": self.queue, "stamp": stamp, "id": key, "limit": ROWS}
-            for *parts, last in self._copy("recovery_items", **place):
-                entry = Entry._make(parts)
-                key, count = entry.id, count + 1
-                yield entry
-            if count < ROWS:
-                return
-            stamp = int.from_bytes(last, "big")
+        size, more = FIRST_ROWS, True
+        while more:
+            page = self._binary("recovery_items", queue=self.queue, stamp=stamp, id=key, limit=size)
+            yield from map(Entry._make, page)
+            more = len(page) == size
+            if page:
+                key, stamp = page[-1][0], Entry._make(page[-1]).stamp
+                mean = sum(len(row[2]) + len(row[7]) for row in page) / len(page)
+                size = max(1, min(MOST_ROWS, int(PAGE_BYTES / (mean + 100))))
 
     def by_id(self, ids: Sequence[bytes]) -> list[Entry]:
         """The live items among these ids."""
-        found = self.store.rows("recovery_rows_by_id", queue=self.queue, ids=list(ids))
-        return [Entry(*(part.encode() if isinstance(part, str) else part for part in row)) for row in found]
+        return [Entry._make(row) for row in self._binary("recovery_rows_by_id", queue=self.queue, ids=list(ids))]
+
+    def pages(self, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Ids and states of all live items, in order."""
+        stamp, key = -1, b""
+        while rows := self.store.rows("reconcile_page", queue=self.queue, stamp=stamp, id=key, limit=size):
+            yield [(row_id, state.encode()) for row_id, state, _ in rows]
+            key, _, stamp = rows[-1]
+
+    def states(self, ids: Sequence[bytes]) -> dict[bytes, str]:
+        """The states of those ids that are live items."""
+        return dict(self.store.rows("reconcile_states", queue=self.queue, ids=list(ids)))
+
+    def ended_among(self, ids: Sequence[bytes]) -> set[bytes]:
+        """Those ids that have ended."""
+        return {row[0] for row in self.store.rows("reconcile_ended", queue=self.queue, ids=list(ids))}
+
+    def position(self) -> tuple[int, str, str] | None:
+        """Epoch and state of the queue, and the last journal entry whose items are here."""
+        row = self._row("reconcile_position", queue=self.queue)
+        return (row[0], row[1], row[2]) if row else None
 
     def ended(self, recovery: Recovery) -> Iterator[Entry]:
         """Ids that ended within the retention, as it was when the rebuild began; those that ended first come first."""
-        since = datetime.fromisoformat(recovery.options["ended_since"])
-        for key, ended in self._copy(
-            "recovery_ended", queue=self.queue, since=since, count=recovery.options["ended_count"]
-        ):
-            yield _plan.marker(key, ended)
+        since, key = datetime.fromisoformat(recovery.options["ended_since"]), b""
+        while page := self._binary("recovery_ended", queue=self.queue, since=since, id=key, limit=PAGE):
+            yield from (_plan.marker(key, ended) for key, ended, _ in page)
+            key, _, since = page[-1]
 
-    def batches(self) -> list[Sequence[Any]]:
+    def batches(self) -> list[tuple[Any, ...]]:
         """Batches as lua/restore_batch.lua takes them."""
         return self.store.rows("recovery_batches", queue=self.queue)
 
@@ -152,28 +170,26 @@ class Recoveries:
     def begin(self, plan: RebuildPlan, in_progress: str, who: str) -> Recovery:
         """Raises the epoch, notes the rebuild, and takes in what is pending: in one transaction."""
         options = self._options(in_progress)
-        facts = {"options": json.dumps(options), "plan": json.dumps(plan.as_dict()), "who": who, "queue": self.queue}
-        facts |= {"recovery": plan.recovery, "fingerprint": plan.fingerprint}
-        facts |= {"epoch_before": plan.epoch_before, "epoch_after": plan.epoch_after}
+        facts: dict[str, Any] = {"queue": self.queue, "recovery": plan.recovery, "fingerprint": plan.fingerprint}
+        facts |= {"epoch_before": plan.epoch_before, "epoch_after": plan.epoch_after, "who": who}
+        facts |= {"options": json.dumps(options), "plan": json.dumps(plan.as_dict())}
         with self.store.lend() as connection, connection.transaction():
             if not query(connection, "recovery_begin", facts):
                 raise MirrorConflict(f"the epoch of queue {self.queue!r} has changed; make a new plan")
             query(connection, "recovery_abort_earlier", facts)
             query(connection, "recovery_adopt_pending", facts)
-        begun = self.find(plan.recovery)
-        assert begun is not None
-        return begun
+        return Recovery(plan.recovery, plan.fingerprint, options, plan.as_dict(), {}, "applying", plan.epoch_after, who)
 
     def _options(self, in_progress: str) -> dict[str, Any]:
-        row = self._row("recovery_source", queue=self.queue)
-        settings = dict(row[8])
+        settings = dict(self._row("recovery_source", queue=self.queue)[8])
         now, since = self._row("recovery_times", age=_age(settings))
+        most = int(settings.get("finished_count") or COUNT)
+        first = self._row("recovery_ended_since", queue=self.queue, since=since, count=most)[0] if most else now
         return {
             "in_progress": in_progress,
             "at_ms": int(now.timestamp() * 1000),
-            "ended_since": since.isoformat(),
-            "ended_count": int(settings.get("finished_count") or COUNT),
-            "settings": {name: str(value) for name, value in settings.items()} | {"mirrored": "1"},
+            "ended_since": (first - timedelta(microseconds=1) if first else since).isoformat(),
+            "settings": _plan.unlike_default(settings) | {"mirrored": "1"},
         }
 
     def find(self, recovery: str) -> Recovery | None:
@@ -192,17 +208,26 @@ class Recoveries:
         """How far it is."""
         self.store.rows("recovery_progress", recovery=recovery, progress=json.dumps(progress), state=state)
 
-    def verified(self, recovery: Recovery, report: Mapping[str, Any]) -> None:
-        """The rows become what Redis has, and a follower may begin at the start of the new journal."""
-        facts = {"queue": self.queue, "epoch": recovery.epoch, "recovery": recovery.id, "report": json.dumps(report)}
+    def settle(self, recovery: Recovery) -> None:
+        """The rows of what was in progress become what Redis has of them now."""
         with self.store.lend() as connection, connection.transaction():
             while held := query(connection, "recovery_held", {"queue": self.queue, "limit": HELD}):
-                query(connection, "recovery_settle_held", facts | _settled(held, recovery))
-            query(connection, "recovery_verified", facts)
+                query(connection, "recovery_settle_held", {"queue": self.queue, **_settled(held, recovery)})
 
-    def failed(self, recovery: Recovery, report: Mapping[str, Any]) -> None:
-        """Notes what was not the same. The queue stays closed."""
-        self.store.rows("recovery_failed", recovery=recovery.id, report=json.dumps(report))
+    def crons(self) -> list[tuple[str, str, bytes]]:
+        """Recurring items: name, next tick in ms, and what Redis had of it."""
+        return [
+            (name, tick, bytes.fromhex(kept)) for name, tick, kept in self._row("recovery_source", queue=self.queue)[9]
+        ]
+
+    def verified(self, recovery: Recovery, position: str, server: str) -> None:
+        """A follower may go on, behind an entry of the new journal."""
+        facts = {"queue": self.queue, "epoch": recovery.epoch, "recovery": recovery.id}
+        self.store.rows("recovery_verified", **facts, position=position, server=server)
+
+    def report(self, recovery: Recovery, report: Mapping[str, Any]) -> None:
+        """Notes what the comparison brought."""
+        self.store.rows("recovery_report", recovery=recovery.id, report=json.dumps(report), ok=report["ok"])
 
 
 def _settled(held: Sequence[Sequence[Any]], recovery: Recovery) -> dict[str, Any]:
@@ -218,8 +243,16 @@ def _settled(held: Sequence[Sequence[Any]], recovery: Recovery) -> dict[str, Any
     }
 
 
-def _recovery(row: Sequence[Any] | None) -> Recovery | None:
-    return None if row is None else Recovery(str(row[0]), *row[1:])
+def _recovery(row: Sequence[Any]) -> Recovery | None:
+    return Recovery(str(row[0]), *row[1:]) if row else None
+
+
+def who() -> str:
+    """Who does something, for the record."""
+    user = str(os.getuid())
+    with contextlib.suppress(KeyError, OSError):  # a container may have no name for its user
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
 
 
 def _age(settings: Mapping[str, Any]) -> float:

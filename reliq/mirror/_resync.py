@@ -1,17 +1,17 @@
-"""Full resynchronisation of a queue that goes on meanwhile: every item is looked at, and then every row that was not met."""
+"""Full resynchronisation of a queue that goes on meanwhile: all items are looked at, then rows that were not met."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from reliq.errors import MirrorConflict
 from reliq.mirror._copying import Copied, Copier, Target, copy_batches, copy_settings
 from reliq.mirror._journal import Facts, Journal
-from reliq.mirror._rows import has_ended
+from reliq.mirror._rows import MISSING, has_ended
 from reliq.mirror.store import query
 
-log = logging.getLogger("reliq.mirror")
 PAGE = 500  # rows that are looked at at once
 
 
@@ -25,16 +25,24 @@ class Resync:
     Args:
         target: with the generation of this pass.
         checked: asks for the facts, refuses those of another server or epoch, and notes them.
+        figures: lag and journal as they are to be written.
         stopping: whether to break off; the pass is then begun again some day.
     """
 
     def __init__(
-        self, journal: Journal, copier: Copier, target: Target, checked: Callable[[], Facts], stopping: Callable[[], bool]
+        self,
+        journal: Journal,
+        copier: Copier,
+        target: Target,
+        checked: Callable[[], Facts],
+        figures: Callable[[], dict[str, Any]],
+        stopping: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._copier = copier
         self._target = target
         self._checked = checked
+        self._figures = figures
         self._stopping = stopping
         self._copied = Copied()
 
@@ -54,15 +62,21 @@ class Resync:
         while cursor != b"0":
             cursor, found = self._journal.scan_items(cursor or b"0", self._copier.part)
             self._copier.learn([value for _, value in found])
-            self._copy([key for key, value in found if not has_ended(value)])
+            self._copy([key for key, value in found if not has_ended(value)], self._target)
             if self._stopping():
                 return False
         return True
 
     def _look_for_unmet(self) -> bool:
+        """Rows that an earlier pass found missing stay in any case: it was another server that knew of them."""
+        found = self._look_for(self._target, lowest=MISSING + 1, below=self._target.generation)
+        return found and self._look_for(replace(self._target, keep_unknown=True), lowest=MISSING, below=MISSING + 1)
+
+    def _look_for(self, target: Target, *, lowest: int, below: int) -> bool:
         after = b""
-        while page := self._page("page_of_unmet", after):
-            self._copied.unknown += self._copy(page).unknown
+        values = {"queue": target.queue, "lowest": lowest, "below": below, "limit": PAGE}
+        while page := self._keys("page_of_unmet", {**values, "after": after}):
+            self._copied.unknown += self._copy(page, target).unknown
             after = page[-1]
             if self._stopping():
                 return False
@@ -72,16 +86,16 @@ class Resync:
         for names in self._journal.scan_batches():
             self._copy_batches(names)
         after = b""
-        while page := self._page("page_of_batches", after):
+        while page := self._keys("page_of_batches", {"queue": self._target.queue, "after": after, "limit": PAGE}):
             self._copy_batches(page)
             after = page[-1]
         return not self._stopping()
 
-    def _copy(self, ids: list[bytes]) -> Copied:
+    def _copy(self, ids: list[bytes], target: Target) -> Copied:
         """A part in a transaction of its own, which counts only where this is still our pass over this server."""
-        with self._target.connection.transaction():
+        with target.connection.transaction():
             self._go_on()
-            copied = self._copier.copy(self._target, ids)
+            copied = self._copier.copy(target, ids)
             self._checked()
         self._copied.live += copied.live
         self._copied.ended += copied.ended
@@ -93,12 +107,10 @@ class Resync:
             copy_batches(self._target, self._journal, names)
             self._checked()
 
-    def _page(self, name: str, after: bytes) -> list[bytes]:
-        values = {"queue": self._target.queue, "generation": self._target.generation, "after": after, "limit": PAGE}
+    def _keys(self, name: str, values: dict[str, Any]) -> list[bytes]:
         return [key for (key,) in query(self._target.connection, name, values)]
 
     def _go_on(self) -> None:
         values = {"queue": self._target.queue, "generation": self._target.generation, "epoch": self._journal.epoch}
-        if not query(self._target.connection, "go_on_resyncing", values):
+        if not query(self._target.connection, "go_on_resyncing", {**values, **self._figures()}):
             raise MirrorConflict(f"queue {self._target.queue!r}: somebody else follows it, or it is being rebuilt")
-

@@ -50,7 +50,7 @@ def row_of(key: bytes, reply: Reply) -> Row:
         int.from_bytes(record[: _codec.STAMP], "big"),
         state.decode(),
         record[_codec.STAMP :],
-        _without_receipt(history),
+        _kept(state.decode(), history),
         int(float(at)) if at else None,
         text_of(error),
         text_of(group),
@@ -69,9 +69,16 @@ def forgotten(key: bytes) -> End:
     return End(key, None, None)
 
 
-def _without_receipt(history: bytes) -> str:
-    """A history as it is worth keeping: the receipt is of a claim that a rebuild would not know."""
-    return " ".join((*history.decode("latin-1").split(" ", 4)[:4], "")) if history else ""
+def _kept(state: str, history: bytes) -> str:
+    """A history as it is worth keeping: what an item went through.
+
+    Not its receipt, which is of a claim that a rebuild would not know, and not its place: items that wait for the turn
+    of their group change theirs without being named in the journal, and a rebuild puts all of them into their order.
+    """
+    if not history:
+        return ""
+    counts = _reading.history_of(history)
+    return "" if state == "queued" and not any(counts) else f"q {counts[0]} {counts[1]} {counts[2]} "
 
 
 def text_of(stored: bytes) -> str:

@@ -119,20 +119,16 @@ WHERE queue = %(queue)s AND epoch = %(epoch)s AND generation = %(generation)s AN
 RETURNING generation;
 
 -- name: go_on_resyncing
-UPDATE reliq.queues SET followed_at = clock_timestamp()
+UPDATE reliq.queues
+SET followed_at = clock_timestamp(), lag_items = %(lag_items)s, lag_seconds = %(lag_seconds)s,
+    journal_entries = %(journal_entries)s, journal_max = %(journal_max)s
 WHERE queue = %(queue)s AND epoch = %(epoch)s AND generation = %(generation)s AND state = 'resyncing'
 RETURNING true;
-
--- name: note_lag
-UPDATE reliq.queues
-SET lag_items = %(lag_items)s, lag_seconds = %(lag_seconds)s, journal_entries = %(journal_entries)s,
-    journal_max = %(journal_max)s, follower = %(follower)s
-WHERE queue = %(queue)s;
 
 -- Rows that the scan did not meet: what moved while it went on, what has ended, and what the server lost.
 -- name: page_of_unmet
 SELECT id FROM reliq.items
-WHERE queue = %(queue)s AND generation < %(generation)s AND id > %(after)b
+WHERE queue = %(queue)s AND generation >= %(lowest)s AND generation < %(below)s AND id > %(after)b
 ORDER BY id LIMIT %(limit)s;
 
 -- name: mark_missing
@@ -177,11 +173,12 @@ WITH mirrored AS (
     FROM unnest(%(ids)b::bytea[], %(bodies)b::bytea[], %(dues)b::text[], %(groups)b::text[]) AS new, mirrored
     WHERE %(epoch)s::bigint = 0 OR mirrored.epoch = %(epoch)s::bigint
     ON CONFLICT DO NOTHING
+    RETURNING number
 )
-SELECT epoch FROM mirrored;
+SELECT epoch, (SELECT array_agg(number) FROM written) FROM mirrored;
 
 -- name: withdraw
-DELETE FROM reliq.pending WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
+DELETE FROM reliq.pending WHERE number = ANY(%(numbers)b::bigint[]);
 
 -- name: page_of_pending
 SELECT number, id, body, due, group_name, floor(extract(epoch FROM created_at) * 1000)::bigint FROM reliq.pending
@@ -382,28 +379,31 @@ UPDATE reliq.recoveries SET progress = %(progress)s::jsonb, state = %(state)s, u
 WHERE recovery = %(recovery)s;
 
 -- name: recovery_items
-COPY (
-    SELECT id, state, substring(int8send(stamp) FROM 3) || body, history,
-        CASE WHEN state IN ('scheduled', 'orphaned', 'dead') THEN coalesce(at_ms::text, '0') ELSE '' END,
-        error, group_name, checkpoint, batch, stamp
-    FROM reliq.items
-    WHERE queue = %(queue)s AND stamp >= %(stamp)s AND (stamp, id) > (%(stamp)s, %(id)s)
-    ORDER BY stamp, id
-    LIMIT %(limit)s
-) TO STDOUT (FORMAT binary);
+SELECT id, convert_to(state, 'UTF8'), substring(int8send(stamp) FROM 3) || body, convert_to(history, 'UTF8'),
+    CASE WHEN state IN ('scheduled', 'orphaned', 'dead') THEN convert_to(coalesce(at_ms, 0)::text, 'UTF8') ELSE '' END,
+    convert_to(error, 'UTF8'), convert_to(group_name, 'UTF8'), checkpoint, batch
+FROM reliq.items
+WHERE queue = %(queue)s AND stamp >= %(stamp)s AND (stamp, id) > (%(stamp)s, %(id)b)
+ORDER BY stamp, id
+LIMIT %(limit)s;
 
 -- name: recovery_ended
-COPY (
-    SELECT id, marker FROM (
-        SELECT id, marker, ended_at FROM (
-            SELECT DISTINCT ON (e.id) e.id, e.marker, e.ended_at
-            FROM reliq.ended AS e
-            WHERE e.queue = %(queue)s AND e.ended_at > %(since)s
-                AND NOT EXISTS (SELECT FROM reliq.items AS i WHERE i.queue = e.queue AND i.id = e.id)
-            ORDER BY e.id, e.ended_at DESC
-        ) AS each ORDER BY ended_at DESC LIMIT %(count)s
-    ) AS latest ORDER BY ended_at, id
-) TO STDOUT (FORMAT binary);
+SELECT e.id, e.marker, e.ended_at
+FROM reliq.ended AS e
+WHERE e.queue = %(queue)s AND (e.ended_at, e.id) > (%(since)s, %(id)b)
+    AND NOT EXISTS (SELECT FROM reliq.items AS i WHERE i.queue = e.queue AND i.id = e.id)
+    AND NOT EXISTS (
+        SELECT FROM reliq.ended AS later WHERE later.queue = e.queue AND later.id = e.id AND later.ended_at > e.ended_at
+    )
+ORDER BY e.ended_at, e.id
+LIMIT %(limit)s;
+
+-- name: recovery_ended_since
+-- The time of the earliest of the last so many: no more of them come back.
+SELECT min(ended_at) FROM (
+    SELECT ended_at FROM reliq.ended WHERE queue = %(queue)s AND ended_at > %(since)s
+    ORDER BY ended_at DESC LIMIT %(count)s
+) AS latest;
 
 -- name: recovery_batches
 SELECT b.batch, b.follow_when, b.sealed, b.total, coalesce(m.members, 0), b.following
@@ -414,9 +414,9 @@ LEFT JOIN (
 WHERE b.queue = %(queue)s ORDER BY b.batch;
 
 -- name: recovery_rows_by_id
-SELECT id, state, substring(int8send(stamp) FROM 3) || body, history,
-    CASE WHEN state IN ('scheduled', 'orphaned', 'dead') THEN coalesce(at_ms::text, '0') ELSE '' END,
-    error, group_name, checkpoint, batch
+SELECT id, convert_to(state, 'UTF8'), substring(int8send(stamp) FROM 3) || body, convert_to(history, 'UTF8'),
+    CASE WHEN state IN ('scheduled', 'orphaned', 'dead') THEN convert_to(coalesce(at_ms, 0)::text, 'UTF8') ELSE '' END,
+    convert_to(error, 'UTF8'), convert_to(group_name, 'UTF8'), checkpoint, batch
 FROM reliq.items WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
 
 -- name: recovery_settle_held
@@ -430,14 +430,19 @@ SELECT id, history FROM reliq.items WHERE queue = %(queue)s AND state = 'in_prog
 
 -- name: recovery_verified
 WITH opened AS (
-    UPDATE reliq.queues SET state = 'following', position = '0-0', lag_items = 0, lag_seconds = 0
-    WHERE queue = %(queue)s AND epoch = %(epoch)s
+    UPDATE reliq.queues SET state = 'following', position = %(position)s, server = %(server)s, lag_items = 0,
+        lag_seconds = 0
+    WHERE queue = %(queue)s AND epoch = %(epoch)s AND state = 'rebuilding'
 )
-UPDATE reliq.recoveries SET state = 'verified', report = %(report)s::jsonb, updated_at = now(), finished_at = now()
+UPDATE reliq.recoveries SET state = 'verified', updated_at = now(), finished_at = now()
 WHERE recovery = %(recovery)s;
 
--- name: recovery_failed
-UPDATE reliq.recoveries SET report = %(report)s::jsonb, updated_at = now() WHERE recovery = %(recovery)s;
+-- Where the two sides differ, the rebuild is to be gone through again from its start.
+-- name: recovery_report
+UPDATE reliq.recoveries SET report = %(report)s::jsonb, updated_at = now(),
+    state = CASE WHEN %(ok)s THEN state ELSE 'applying' END,
+    progress = CASE WHEN %(ok)s THEN progress ELSE '{}' END
+WHERE recovery = %(recovery)s;
 
 -- name: reconcile_states
 SELECT id, state FROM reliq.items WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
@@ -452,6 +457,12 @@ SELECT DISTINCT id FROM reliq.ended WHERE queue = %(queue)s AND id = ANY(%(ids)b
 
 -- name: reconcile_position
 SELECT epoch, state, position FROM reliq.queues WHERE queue = %(queue)s;
+
+-- name: reconcile_lock
+SELECT generation FROM reliq.queues WHERE queue = %(queue)s FOR UPDATE;
+
+-- name: reconcile_accept
+UPDATE reliq.queues SET top_stamp = %(stamp)s WHERE queue = %(queue)s;
 
 -- name: reconcile_note
 INSERT INTO reliq.recoveries (recovery, queue, kind, state, fingerprint, plan, report, who, finished_at)

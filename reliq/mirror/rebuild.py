@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +11,11 @@ from uuid import UUID, uuid4
 
 from reliq.errors import MirrorConflict, NotMirrored
 from reliq.mirror import _plan
+from reliq.mirror._ahead import ahead
 from reliq.mirror._filling import PAGE, Filling
 from reliq.mirror._plan import Digest, Entry, Hazard, RebuildPlan, StateCheck, Target
-from reliq.mirror._recoveries import Recoveries, Recovery
+from reliq.mirror._recoveries import Recoveries, Recovery, who
+from reliq.mirror.reconcile import reconcile
 from reliq.mirror.store import Store
 from reliq.queue import Queue
 
@@ -83,10 +82,10 @@ class Verification:
 Report = Callable[[RebuildProgress], object]
 
 
-def plan_rebuild(store: Store, queue: Queue) -> RebuildPlan:
+def plan_rebuild(store: Store, queue: Queue, *, anew: bool = False) -> RebuildPlan:
     """Looks at both sides of a queue, and says what a rebuild would do. Changes nothing.
 
-    Where a rebuild of this queue was broken off, the plan is to go on with it.
+    Where a rebuild of this queue was broken off, the plan is to go on with it; `anew`: to begin again instead.
 
     Raises:
         NotMirrored: Postgres knows no such queue.
@@ -97,7 +96,7 @@ def plan_rebuild(store: Store, queue: Queue) -> RebuildPlan:
         source, target = recoveries.source(), filling.look()
     if source is None:
         raise NotMirrored(f"the mirror has no queue {queue.name!r}: it was never followed")
-    if unfinished := recoveries.unfinished():
+    if (unfinished := recoveries.unfinished()) and not anew:
         return replace(_going_on(unfinished, target), client=queue)
     return replace(_plan.make(queue.name, str(uuid4()), source, target), client=queue)
 
@@ -167,9 +166,9 @@ class _Run:
             self._unchanged(target)
         if not (target.empty or wipe or target.rebuild == self.plan.recovery):
             raise MirrorConflict(
-                f"Redis has queue {self.plan.queue!r} with epoch {target.epoch} ({target.state}); a rebuild would remove it"
+                f"Redis has queue {self.plan.queue!r}: epoch {target.epoch}, {target.state}; wipe removes it"
             )
-        recovery = going_on or self.recoveries.begin(self.plan, in_progress, _who())
+        recovery = going_on or self.recoveries.begin(self.plan, in_progress, who())
         if recovery.state == "verified":
             raise MirrorConflict(f"this rebuild of queue {self.plan.queue!r} has been done; make a new plan")
         fresh = target.rebuild != self.plan.recovery
@@ -192,10 +191,9 @@ class _Run:
     def restore(self, recovery: Recovery) -> None:
         """All items in the order of their stamps, then what counts them, then what has ended."""
         entries = self._entries(recovery)
-        for batch in _plan.in_batches(entries, PAGE, BATCH_BYTES):
+        for batch in ahead(_plan.in_batches(entries, PAGE, BATCH_BYTES)):
             self._put(batch)
-            stamp = int.from_bytes(batch[-1].record[:6], "big")
-            self.after = (stamp, batch[-1].id)
+            self.after = (batch[-1].stamp, batch[-1].id)
             self._maybe_tell("items")
         for row in self.recoveries.batches():
             self.filling.restore_batch(self.id, row)
@@ -246,6 +244,8 @@ def verify(store: Store, queue: Queue, *, wait: float = 0.0) -> Verification:
     with recoveries.locked(wait), contextlib.closing(Filling(queue)) as filling:
         target, recovery = filling.look(), recoveries.last()
         if target.state == "ready":
+            if recovery is not None and recovery.state == "applied" and target.rebuild == recovery.id:
+                _open(recoveries, filling, recovery)  # it was compared, and broken off while it was opened
             return _verify_open(store, queue)
         if recovery is None or target.rebuild != recovery.id:
             raise MirrorConflict(f"Redis has no rebuild of queue {queue.name!r} that this mirror knows: apply one")
@@ -255,10 +255,8 @@ def verify(store: Store, queue: Queue, *, wait: float = 0.0) -> Verification:
 
 
 def _verify_open(store: Store, queue: Queue) -> Verification:
-    from reliq.mirror.reconcile import reconcile  # it needs this module's neighbours, and this module it
-
     started = time.monotonic()
-    report = reconcile(store, queue)
+    report = reconcile(store, queue, patience=5.0)
     named = tuple(f"{difference.id}: {difference.text}" for difference in report.differences[:SHOWN])
     return Verification(queue.name, report.ok, False, (), named, time.monotonic() - started)
 
@@ -271,12 +269,19 @@ def _verify_closed(recoveries: Recoveries, filling: Filling, recovery: Recovery)
     different = () if ok else tuple(_differences(recoveries, filling, recovery, following))
     verdict = Verification(recoveries.queue, ok, ok, checks, different, time.monotonic() - started)
     report = {"ok": ok, "states": {check.state: check.found for check in checks}, "differences": list(different)}
+    recoveries.report(recovery, report)
     if ok:
-        recoveries.verified(recovery, report)
+        recoveries.settle(recovery)
         filling.end(UUID(recovery.id), recovery.epoch)
-    else:
-        recoveries.failed(recovery, report)
+        _open(recoveries, filling, recovery)
     return verdict
+
+
+def _open(recoveries: Recoveries, filling: Filling, recovery: Recovery) -> None:
+    """What is left to do when the queue is open; each of it can be done again."""
+    for name, next_at, kept in recoveries.crons():
+        filling.set_cron(name, next_at, kept)
+    recoveries.verified(recovery, filling.first_in_journal(), filling.server())
 
 
 def _mirrored(recoveries: Recoveries, recovery: Recovery, following: set[bytes]) -> Digest:
@@ -301,9 +306,7 @@ def _found(filling: Filling, following: set[bytes]) -> Digest:
     return digest
 
 
-def _differences(
-    recoveries: Recoveries, filling: Filling, recovery: Recovery, following: set[bytes]
-) -> Iterator[str]:
+def _differences(recoveries: Recoveries, filling: Filling, recovery: Recovery, following: set[bytes]) -> Iterator[str]:
     """The first ids that are not the same on both sides, in words."""
     shown = 0
     entries = (_plan.back(entry, recovery.in_progress, recovery.at_ms) for entry in recoveries.rows())
@@ -319,9 +322,3 @@ def _differences(
                 if key not in known and key not in following and shown < SHOWN:
                     shown += 1
                     yield _plan.difference(None, _plan.Entry(key, state.encode(), *[b""] * 7))
-
-
-def _who() -> str:
-    with contextlib.suppress(KeyError, OSError):  # a container may have no name for its user
-        return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-    return f"{os.getuid()}@{socket.gethostname()}:{os.getpid()}"

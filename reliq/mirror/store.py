@@ -1,4 +1,4 @@
-"""The Postgres side: connections, transactions, and what becomes of psycopg's exceptions. The only importer of psycopg."""
+"""The Postgres side: connections, statements, and what becomes of psycopg's exceptions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ class Store:
             MirrorUnavailable, MirrorError.
         """
         with translated(self.dsn):
-            return self._prepared(PatientConnection.connect(self.dsn, autocommit=True, **_CONNECTION))
+            connection = PatientConnection.connect(self.dsn, autocommit=True, **_CONNECTION)
+        connection.patience = self.timeout
+        return connection
 
     @contextmanager
     def lend(self) -> Iterator[Connection]:
@@ -202,12 +204,8 @@ class Store:
             return self._pool
 
     def _configure(self, connection: Connection) -> None:
-        self._prepared(connection)
-
-    def _prepared(self, connection: Connection) -> Connection:
-        assert isinstance(connection, PatientConnection)
-        connection.patience = self.timeout
-        return connection
+        if isinstance(connection, PatientConnection):  # which the pool makes, and its type does not say
+            connection.patience = self.timeout
 
 
 def query(connection: Connection, name: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
+from servers import wait_until
 
 import reliq
+from reliq._keys import Keys
 
 from .conftest import Call, kill
 
@@ -192,7 +195,32 @@ def test_a_full_queue_refuses(run: Call, emails: reliq.Queue) -> None:
     emails.configure(max_length=1)
     ran = run("enqueue", "emails", "1", "2")
     assert ran.code == 5
-    assert "max_length" in ran.err
+    assert "at most 1 items" in ran.err
+
+
+def test_waiting_for_room(run: Call, emails: reliq.Queue, redis_client: redis.Redis) -> None:
+    """With --wait it goes on when there is room, and gives up in the end."""
+    emails.configure(max_length=1)
+    emails.enqueue("first")
+
+    def make_room() -> None:
+        wait_until(lambda: redis_client.zcard(Keys("emails")["producers"]), "it waits")
+        emails.finish(emails.claim())
+
+    worker = threading.Thread(target=make_room)
+    worker.start()
+    assert run("enqueue", "emails", "1", "--wait", "20s").code == 0
+    worker.join()
+    assert payloads(emails) == [1]
+    assert run("enqueue", "emails", "1", "--wait", "100ms").code == 5
+
+
+def test_a_group(run: Call, emails: reliq.Queue) -> None:
+    """For all payloads, or in each envelope."""
+    assert run("enqueue", "emails", "1", "--group", "ann").code == 0
+    assert run("enqueue", "emails", "--envelope", "-f", "-", stdin='{"payload": 2, "group": "bo"}').code == 0
+    assert [(item.payload, item.group) for item in emails.claim(5)] == [(1, "ann"), (2, "bo")]
+    assert run("enqueue", "emails", "--envelope", "-f", "-", "--group", "ann", stdin="{}").code == 2
 
 
 def test_a_pipe_is_read_twice(program: Call, emails: reliq.Queue) -> None:

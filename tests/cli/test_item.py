@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import threading
 from decimal import Decimal
 
 import pytest
@@ -76,6 +77,48 @@ def test_show_has_everything(run: Call, emails: reliq.Queue) -> None:
     due = dt.datetime.fromisoformat(data["at"]) - dt.datetime.fromisoformat(data["enqueued_at"])
     assert 59 < due.total_seconds() < 61
     assert data["at"].endswith("Z")
+
+
+def test_show_how_far_it_has_come(run: Call, emails: reliq.Queue) -> None:
+    """The last checkpoint, with a bar where the handler said of how much; its group and its batch."""
+    emails.batch([reliq.New(1, id="a", group="ann")], then=reliq.New(2), id="mailing")
+    (item,) = emails.claim()
+    item.checkpoint({"line": 30}, done=30, total=120, note="page 2")
+    data = run("item", "show", "emails", "a", "-o", "json").data
+    assert (data["group"], data["batch"], data["progress"], data["progress_note"]) == ("ann", "mailing", 0.25, "page 2")
+    assert (data["progress_state"], data["progress_done"], data["progress_total"]) == ({"line": 30}, 30, 120)
+    table = run("item", "show", "emails", "a").out
+    assert "#####............... 25% (30 of 120)" in table
+    item.checkpoint(done=7)
+    assert run("item", "show", "emails", "a", "-o", "json").data["progress"] is None  # of how much is not known
+
+
+def test_show_a_result(run: Call, emails: reliq.Queue) -> None:
+    """What an item was finished with."""
+    emails.enqueue(1, id="a")
+    emails.finish(emails.claim()[0], result={"sent": 3})
+    data = run("item", "show", "emails", "a", "-o", "json").data
+    assert (data["state"], data["result"]) == ("finished", {"sent": 3})
+
+
+def test_wait_for_the_end(run: Call, emails: reliq.Queue) -> None:
+    """It ends with the item, and shows its result."""
+    emails.enqueue(1, id="a")
+    (item,) = emails.claim()
+    worker = threading.Thread(target=emails.finish, args=(item,), kwargs={"result": 42})
+    worker.start()
+    ran = run("-o", "json", "item", "wait", "emails", "a", "--timeout", "20s")
+    worker.join()
+    assert (ran.code, ran.data["result"]) == (0, 42)
+
+
+def test_wait_in_vain(run: Call, emails: reliq.Queue) -> None:
+    """1 for one that is dead, and for one that is not at an end in time; 3 for one that is not known."""
+    (dead,) = kill(emails, 1)
+    assert run("item", "wait", "emails", dead).code == 1
+    emails.enqueue(1, id="a")
+    assert run("item", "wait", "emails", "a", "--timeout", "50ms").code == 1
+    assert run("item", "wait", "emails", "nobody").code == 3
 
 
 def test_show_an_item_without_readable_payload(run: Call, emails: reliq.Queue, redis_client: redis.Redis) -> None:

@@ -37,9 +37,6 @@ def wait(item):
     while not Path(item.payload).exists():
         time.sleep(0.01)
 
-async def later(item):
-    pass
-
 class Mailer:
     def send(self, item):
         pass
@@ -107,7 +104,8 @@ def test_a_worker_stops_cleanly_on_sigterm(url: str, emails: reliq.Queue, folder
         Path(waits[0]).touch()
         out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
-    assert json.loads(out) == {"finished": 1, "failed": 0, "released": 2, "lost": 0}
+    report = json.loads(out)
+    assert {name: count for name, count in report.items() if count} == {"finished": 1, "released": 2}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_a_worker_stops_cleanly_on_sigterm(url: str, emails: reliq.Queue, folder
         ("handlers.inner:send", "no module 'handlers.inner'|can't be imported"),
         ("handlers:nothing", "has no 'nothing'"),
         ("handlers:number", "no function"),
-        ("handlers:later", "async"),
+        ("handlers:Mailer", "no function"),
         ("broken:send", "nothing_of_this_name"),
         ("angry:send", "OSError: no disk"),
     ],
@@ -141,7 +139,7 @@ def test_a_worker_does_not_take_an_unreachable_server_for_an_empty_queue(
     args = ("--timeout", "0.2s", "worker", "run", "handlers:save", "--queue", "emails", "--return-when-empty")
     with started(address, *args, cwd=folder) as process:
         assert process.stderr is not None
-        claims = (line for line in process.stderr if "got no answer" in line)
+        claims = (line for line in process.stderr if "no answer" in line)
         assert all(next(claims, None) for _ in range(2)), "it ended after its first claim"
         with Server(binary=server_binary(), port=port):
             assert process.wait(timeout=20) == 0

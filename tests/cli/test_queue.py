@@ -82,6 +82,18 @@ def test_stats(run: Call, emails: reliq.Queue) -> None:
     assert data["oldest_orphaned"] is None
 
 
+def test_stats_have_limits(run: Call, emails: reliq.Queue) -> None:
+    """Those that are set, and those that hold something up."""
+    emails.configure(max_length=2, rate=7.5)
+    emails.enqueue_many([reliq.New(1, group="g"), reliq.New(2, group="g")])
+    emails.claim(2)
+    data = run("queue", "stats", "emails", "-o", "json").data
+    assert (data["max_length"], data["rate"], data["max_bytes"]) == (2, 7.5, None)
+    assert (data["blocked"], data["limits_reached"]) == (1, None)
+    emails.enqueue(3)
+    assert run("queue", "stats", "emails", "-o", "json").data["limits_reached"] == "max_length"
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -199,6 +211,8 @@ def test_configure_changes_and_prints(run: Call, emails: reliq.Queue) -> None:
     default = run("queue", "configure", "emails", "expiry=", "-o", "json").data
     assert default["expiry"] == "requeue"
     assert run("queue", "configure", "emails", "-o", "json").data == default
+    limits = run("queue", "configure", "emails", "rate=2.5", "max_bytes=1000", "group_limit=3", "-o", "json").data
+    assert (limits["rate"], limits["max_bytes"], limits["group_limit"]) == (2.5, 1000, 3)
 
 
 def test_configure_makes_a_queue(run: Call, url: str) -> None:

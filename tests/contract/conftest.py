@@ -13,8 +13,6 @@ from proxy import FaultProxy, Rule
 from reliq import Queue, _scripts
 from reliq.embedded import Server
 
-pytest.register_assert_rewrite("contract.evidence")  # so that its asserts show their values
-
 
 @pytest.fixture(params=["sync", "async"])
 def style(request: pytest.FixtureRequest) -> str:

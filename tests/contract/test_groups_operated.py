@@ -147,6 +147,16 @@ def test_a_dead_item_that_comes_back(queue: Queue, verb: str) -> None:
     assert drained(queue) == "a1 | a3 | a4"
 
 
+@pytest.mark.parametrize("verb", ["redrive", "requeue"])
+def test_a_dead_item_goes_before_its_group(queue: Queue, verb: str) -> None:
+    """It stands at the head of the queue, before what was enqueued after it; one of no group goes to the tail."""
+    add(queue, "a1 -1")
+    queue.fail(queue.claim(9), dead=True)
+    add(queue, "-2 a2")
+    assert queue.redrive() == 2 if verb == "redrive" else queue.requeue("a1", "-1")
+    assert drained(queue) == "a1 -2 -1 | a2"
+
+
 @pytest.mark.parametrize("state", ["orphaned", "scheduled"])
 def test_requeueing_keeps_the_turn(blocked: Queue, clock: Clock, state: str) -> None:
     """What somebody puts at the tail of the queue goes before the rest of its group still."""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from reliq import Queue
-from reliq.errors import ReliqError
+from reliq.errors import ItemNotFound, ReliqError
 
 
 class Writers:
@@ -38,7 +38,7 @@ class Writers:
     def lost(self) -> list[str]:
         """Ids that were acknowledged and that the queue does not know."""
         with Queue(self._name, self._url) as queue:
-            return [item_id for item_id in self.acknowledged if queue.get(item_id) is None]
+            return [item_id for item_id in self.acknowledged if not _knows(queue, item_id)]
 
     def _write(self, number: int) -> None:
         with Queue(self._name, self._url, timeout=30.0) as queue:
@@ -54,3 +54,11 @@ class Writers:
                 self.longest = max(self.longest, time.monotonic() - began)
                 sent += 1
                 time.sleep(0.004)  # a rate of about 600 a second leaves the servers time to be measured
+
+
+def _knows(queue: Queue, item_id: str) -> bool:
+    try:
+        queue.get(item_id)
+    except ItemNotFound:  # what is looked for
+        return False
+    return True

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 import redis
+from mirror.outboxes import Outbox
 from mirror.pgproxy import PostgresProxy
 from mirror.postgres import Postgres
 
 from reliq import Queue
 from reliq.embedded import Server
+from reliq.mirror.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,11 @@ def queue(server: Server, redis_client: redis.Redis) -> Iterator[Queue]:
     """A queue on the session's server, which is emptied."""
     with Queue("emails", server.socket_url) as made:
         yield made
+
+
+@pytest.fixture
+def outbox(dsn: str, queue: Queue, server: Server) -> Iterator[Outbox]:
+    """The outbox of the queue, its tables made, and a relay to be called by hand."""
+    with closing(Store(dsn, timeout=10.0)) as store:
+        store.init()
+        yield Outbox(dsn, queue, server, store)

@@ -1,4 +1,4 @@
-"""A Postgres of one's own for tests: started from the system's binaries in a temporary folder, killed, started again."""
+"""A Postgres for tests: started from the system's binaries in a temporary folder, killed, started again."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ class Postgres:
         self.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
         return name
 
-    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+    def execute(self, statement: str, database: str = "postgres", *, user: str = "postgres") -> list[Any]:
         """Runs a statement by itself and returns its rows."""
-        with psycopg.connect(self.dsn(database), autocommit=True) as connection:
+        with psycopg.connect(self.dsn(database, user=user), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 

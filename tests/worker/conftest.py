@@ -14,7 +14,7 @@ from contract.evidence import check_server
 from servers import wait_until
 
 from reliq import AsyncQueue, Item, Queue, Worker
-from reliq._handler_threads import is_coroutine_function
+from reliq._coroutines import is_coroutine_function
 from reliq._ledger import WorkerReport
 from reliq.embedded import Server
 from reliq.worker_async import AsyncWorker

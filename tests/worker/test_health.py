@@ -16,6 +16,7 @@ import pytest
 from servers import wait_until
 
 from reliq import InvalidArgument, health
+from reliq._outlets import write_facts
 from reliq.health import Monitor, Vitals, check_file
 
 
@@ -112,11 +113,11 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     """The file is replaced in one step, however often it is written."""
     file, done = tmp_path / "beat", threading.Event()
     facts = Vitals().facts()
-    health.write_facts(file, facts)
+    write_facts(file, facts)
 
     def write() -> None:
         for _ in range(300):
-            health.write_facts(file, facts)
+            write_facts(file, facts)
         done.set()
 
     writer = threading.Thread(target=write)
@@ -131,7 +132,7 @@ def test_an_old_file(tmp_path: Path) -> None:
     vitals = Vitals()
     vitals.claimed()
     file = tmp_path / "beat"
-    health.write_facts(file, vitals.facts())
+    write_facts(file, vitals.facts())
     assert check_file(file, 30) == []
     os.utime(file, (time.time() - 60, time.time() - 60))
     assert check_file(file, 30)[0].startswith("the health file was written 60 s ago")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -31,13 +32,14 @@ def test_unreachable_server_is_ridden_out(
         running = workers.start(
             handled.append, url=proxy.url, timeout=0.05, return_when_empty=until_empty, max_items=limit
         )
-        wait_until(lambda: caplog.text.count("trying again") >= 4, "several calls have been tried")
+        wait_until(lambda: running.worker._running is not None, "it runs")
+        wait_until(lambda: running.worker._running.turns.sources[0].failures >= 4, "several calls have been tried")
         assert not running.result.done()
         proxy.accept_connections()
         assert running.report() == WorkerReport(finished=3)
     assert len(handled) == 3
     mine = [record.message for record in caplog.records if record.name == "reliq.worker"]
-    assert len([text for text in mine if "got no answer" in text]) == 1
+    assert len([text for text in mine if "no answer" in text]) == 1
     assert len([text for text in mine if "is back" in text]) == 1
 
 
@@ -79,6 +81,54 @@ def test_stop_while_the_server_is_away(queue: Queue, proxy: FaultProxy, workers:
     held.let_go()
     assert running.report() == WorkerReport(lost=3)
     wait_until(lambda: queue.claim(lease=60), "the items come back", timeout=5)
+
+
+def test_a_stop_does_not_wait_for_a_server(queue: Queue, proxy: FaultProxy, workers: Workers, held: Held) -> None:
+    """With long leases too the worker ends soon after its handlers; what it could not settle is named."""
+    for number in range(3):
+        queue.enqueue(number, id=f"item-{number}")
+    running = workers.start(held, url=proxy.url, lease=3600, prefetch=2)
+    held.wait_for(1)
+    wait_until(lambda: queue.counts().in_progress == 3, "it holds items ahead")
+    proxy.refuse_connections()
+    proxy.reset_connections()
+    running.stop()
+    wait_until(lambda: running.worker._running.turns.sources[0].failures >= 3, "it tries to give them back")
+    held.let_go()
+    asked = time.monotonic()
+    assert running.report() == WorkerReport(abandoned=("item-0", "item-1", "item-2"))
+    assert time.monotonic() - asked < 8
+
+
+def test_a_server_that_comes_back_in_time(queue: Queue, proxy: FaultProxy, workers: Workers, held: Held) -> None:
+    """A stop during a short outage settles everything when that is over."""
+    queue.enqueue_many(range(3))
+    running = workers.start(held, url=proxy.url, prefetch=2)
+    held.wait_for(1)
+    wait_until(lambda: queue.counts().in_progress == 3, "it holds items ahead")
+    proxy.refuse_connections()
+    proxy.reset_connections()
+    running.stop()
+    held.let_go()
+    wait_until(lambda: running.worker._running.turns.sources[0].failures >= 3, "it could not settle them")
+    proxy.accept_connections()
+    assert running.report() == WorkerReport(finished=1, released=2)
+
+
+def test_hurry_does_not_wait_for_a_server(queue: Queue, proxy: FaultProxy, workers: Workers, held: Held) -> None:
+    """What a second signal does: nothing is tried any longer."""
+    queue.enqueue("payload", id="one")
+    running = workers.start(held, url=proxy.url, lease=3600)
+    held.wait_for(1)
+    proxy.refuse_connections()
+    proxy.reset_connections()
+    running.stop()
+    held.let_go()
+    wait_until(lambda: running.worker._running.turns.sources[0].failures >= 2, "it could not be settled")
+    asked = time.monotonic()
+    running.worker._running.turns.hurry_up()
+    assert running.report() == WorkerReport(abandoned=("one",))
+    assert time.monotonic() - asked < 4
 
 
 @pytest.fixture

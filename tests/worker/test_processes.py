@@ -142,6 +142,14 @@ def test_stopped_worker_wakes_up_too_late(queue: Queue, spawn: Spawn, start: Sta
 # Several processes under a supervisor
 
 
+def command_of(process: psutil.Process) -> str:
+    """Its command line; nothing for one that has ended, whether its parent has seen that or not."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a ZombieProcess is one
+        return ""
+
+
 class Fleet:
     """A supervisor process, and what its handlers have said so far."""
 
@@ -186,7 +194,7 @@ class Fleet:
     def workers(self) -> list[psutil.Process]:
         """The processes below it that run handlers."""
         below = psutil.Process(self.process.pid).children()
-        return [child for child in below if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in below if "spawn_main" in command_of(child)]
 
     def end(self) -> None:
         family = [self.process.pid]

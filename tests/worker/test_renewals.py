@@ -83,8 +83,9 @@ def take_away(queue: Queue) -> None:
 def test_watched_items_outlive_their_lease(make: Make, queue: Queue) -> None:
     """They stay in progress, `expires` moves on, and nothing is reported as lost."""
     lost: list[Item] = []
+    renewals = make(lost)
     items = claimed(queue)
-    make(lost).watch(items)
+    renewals.watch(items)
     outlive(queue, 3)
     assert all(item.remaining() > 0 for item in items)
     assert not lost
@@ -107,8 +108,8 @@ def test_forgotten_items_are_left_to_their_lease(make: Make, queue: Queue) -> No
     """What is forgotten comes back when its lease ends; what is not stays."""
     lost: list[Item] = []
     queue.enqueue_many(range(2))
-    first, second = queue.claim(lease=LEASE)[0], queue.claim(lease=LEASE)[0]
     renewals = make(lost)
+    first, second = queue.claim(lease=LEASE)[0], queue.claim(lease=LEASE)[0]
     renewals.watch([first, second])
     renewals.forget([first])
     wait_until(lambda: queue.recover().requeued, "the forgotten item comes back")

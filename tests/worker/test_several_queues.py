@@ -14,8 +14,8 @@ from worker.test_calls import calls
 
 from reliq import InvalidArgument, Item, Queue, Worker
 from reliq._handler_tasks import TaskBuffer
-from reliq._handler_threads import ThreadBuffer
 from reliq._ledger import WorkerReport
+from reliq._thread_buffer import ThreadBuffer
 from reliq.embedded import Server
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,6 +62,51 @@ def test_coroutine_functions(kind: str, queue: Queue, workers: Workers) -> None:
     sender = Sender()
     assert workers.run(sender, concurrency=3, return_when_empty=True) == WorkerReport(finished=20)
     assert sorted(sender.sent) == list(range(20))
+
+
+async def _send(sent: list[int], item: Item) -> None:
+    await asyncio.sleep(0)
+    sent.append(item.payload)
+
+
+class _Sender:
+    """An object with an asynchronous call; a partial of it does not look like a coroutine function."""
+
+    async def __call__(self, sent: list[int], item: Item) -> None:
+        await _send(sent, item)
+
+
+@pytest.mark.parametrize("time_limit", [None, 30])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda sent: lambda item: _send(sent, item),
+        lambda sent: partial(_send, sent),
+        lambda sent: partial(_Sender(), sent),
+        lambda sent: lambda item: partial(_send, sent, item)(),
+    ],
+)
+def test_coroutines_that_plain_functions_return(
+    made: Any, time_limit: float | None, queue: Queue, workers: Workers
+) -> None:
+    """What such a function gives is awaited: an item is not finished before its work is."""
+    queue.enqueue_many(range(10))
+    sent: list[int] = []
+    report = workers.run(made(sent), concurrency=2, time_limit=time_limit, return_when_empty=True)
+    assert report == WorkerReport(finished=10)
+    assert sorted(sent) == list(range(10))
+
+
+def test_generator_functions_fail(queue: Queue, workers: Workers) -> None:
+    """Calling one runs nothing of it: the attempt has failed, and says why."""
+    queue.configure(max_attempts=1)
+    queue.enqueue("payload", id="one")
+
+    def handle(item: Item) -> Iterator[Any]:
+        yield item.payload
+
+    assert workers.run(handle, return_when_empty=True) == WorkerReport(failed=1)
+    assert "generator" in str(queue.get("one").error)
 
 
 def test_failures_are_retried_and_end_among_the_dead(queue: Queue, workers: Workers) -> None:

@@ -1,0 +1,33 @@
+"""Deployments of real servers and Sentinels, on the servers that a lane or a test asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from servers import server_binary
+
+from reliq.testing.topology import Topology
+
+Start = Callable[..., Topology]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts topologies on plain ports; they are stopped after the test. `server`: of which lane, if not of this one."""
+    started: list[Topology] = []
+
+    def begin(*, server: str | None = None, **options: Any) -> Topology:
+        started.append(Topology(**{"binary": server_binary(server), "network": "loopback", **options}))
+        return started[-1].start()
+
+    yield begin
+    for topology in started:
+        topology.close()
+
+
+@pytest.fixture
+def topology(start: Start) -> Topology:
+    """A master with two replicas and three Sentinels, on the lane's server."""
+    return start()
