@@ -1,4 +1,5 @@
 -- needs: queued scheduled
+-- uses: _journal
 -- Moves due items from `scheduled` to the tail of `queued`, earliest first. Returns how many.
 
 local function queue_due(now)
@@ -9,6 +10,8 @@ local function queue_due(now)
     typed(queued, 'list')
     call('RPUSH', queued, unpack(due))
     call('ZREM', scheduled, unpack(due))
+    touch(due)
+    save()
   end
   return #due
 end

@@ -1,8 +1,8 @@
 -- needs: meta items finished_order attempts errors checkpoints
 -- uses: _stamp _ids _journal
--- An item that has ended keeps its id and, instead of its record: byte 255, a stamp of when, 'f' finished or
--- 'r' removed or 'c' cancelled with its place still in the queue, and the receipt that finished it. 'F' and 'R' have
--- the length of the receipt in one byte, the receipt, and the result or the reason that the holder gave.
+-- An item that has ended keeps its id and, instead of its record: byte 255, a stamp of when, and how: 'f' finished, 'r'
+-- removed, and with their place still in the queue 'p' finished, 'c' cancelled; then the receipt that finished it. 'F'
+-- and 'R' have the length of the receipt in one byte, the receipt, and the result or the reason that the holder gave.
 -- `finished_order` has a stamp and the packed ids of each call that ended items, so that they are forgotten in order.
 -- A script that ends items enters with REMEMBERING.
 
@@ -93,4 +93,22 @@ local function end_items(ids, how, receipt, now)
   mark_ended(ids, how, receipt, when)
   drop_history(ids)
   add('remembered', #ids)
+end
+
+-- Items that have ended and whose places are passed over now. They are forgotten no sooner, so that an id is never in
+-- the queue twice.
+local function end_passed(ids, now)
+  local cancelled = {}
+  for i, marker in ipairs(call('HMGET', items, unpack(ids))) do
+    if string.sub(marker, 8, 8) == 'p' then
+      end_items({ ids[i] }, 'f', string.sub(marker, 9), now)
+    else
+      cancelled[#cancelled + 1] = ids[i]
+    end
+  end
+  if #cancelled > 0 then
+    end_items(cancelled, 'r', '', now)
+  end
+  add('cancelled_places', -#ids)
+  forget(now)
 end

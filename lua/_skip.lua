@@ -32,17 +32,10 @@ local function bury_broken(ids, now)
   call('HSET', errors, unpack(reasons))
 end
 
--- A cancelled item is forgotten no sooner than its place is gone, so that its id is never in the queue twice.
-local function drop_cancelled(ids, now)
-  end_items(ids, 'r', '', now)
-  add('cancelled_places', -#ids)
-  forget(now)
-end
-
 -- Puts what was passed over where it belongs.
 function offered.settle_skipped(seen, now)
   if seen.cancelled then
-    drop_cancelled(seen.cancelled, now)
+    end_passed(seen.cancelled, now)
   end
   if seen.parked then
     offered.park_items(seen.parked, seen.parked_groups, seen.parked_records)

@@ -3,7 +3,7 @@
 -- the fleet: up to 100 expired leases and due items go back to the queue, as with a claim. A worker that leaves
 -- (facts = '') is taken off the list, gives the sweep lease back, and sounds the alarm for itself. Workers that were
 -- not seen for FORGET_MS are forgotten. Repeating it changes nothing more.
--- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due, a lease ends or a tick comes (-1: none),
+-- Returns {'ok', epoch, 1 for the one who sweeps, ms until something falls due, a lease ends or a tick comes (-1: no),
 -- ms until the next tick of a recurring item (0: it is due; -1: there is none)}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
 -- uses: _wake _next _due _expired _ticks _journal

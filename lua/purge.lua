@@ -82,9 +82,7 @@ local function purge_list(ids)
     end
   end
   if #cancelled > 0 then -- they ended before, and their ids stay known
-    end_items(cancelled, 'r', '', now)
-    add('cancelled_places', -#cancelled)
-    forget(now)
+    end_passed(cancelled, now)
   end
   return purge_items(removed, bytes, function()
     call('LTRIM', queued, whole(#ids), '-1')

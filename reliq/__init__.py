@@ -7,12 +7,16 @@ from importlib.metadata import version as _version
 from reliq._codec import Codec as Codec
 from reliq._consuming import ConsumeReport as ConsumeReport
 from reliq._topology import Sentinel as Sentinel
+from reliq.answers import Discard as Discard
+from reliq.answers import Release as Release
+from reliq.answers import Retry as Retry
 from reliq.consume import Consumption as Consumption
 from reliq.consume_async import AsyncConsumption as AsyncConsumption
 from reliq.errors import AccessDenied as AccessDenied
 from reliq.errors import CodecError as CodecError
 from reliq.errors import CorruptState as CorruptState
 from reliq.errors import DrainTimeout as DrainTimeout
+from reliq.errors import DurabilityNotReached as DurabilityNotReached
 from reliq.errors import InvalidArgument as InvalidArgument
 from reliq.errors import InvalidURL as InvalidURL
 from reliq.errors import ItemNotFound as ItemNotFound
@@ -39,6 +43,9 @@ from reliq.errors import TimeLimit as TimeLimit
 from reliq.errors import Unavailable as Unavailable
 from reliq.errors import UnknownLayout as UnknownLayout
 from reliq.errors import UnsafeServer as UnsafeServer
+from reliq.errors import WaitTimeout as WaitTimeout
+from reliq.item import Batch as Batch
+from reliq.item import BatchProgress as BatchProgress
 from reliq.item import Claimed as Claimed
 from reliq.item import Counts as Counts
 from reliq.item import Enqueued as Enqueued
@@ -48,8 +55,10 @@ from reliq.item import ItemInfo as ItemInfo
 from reliq.item import ItemState as ItemState
 from reliq.item import Moved as Moved
 from reliq.item import New as New
+from reliq.item import Progress as Progress
 from reliq.item import Recovered as Recovered
 from reliq.item import Settings as Settings
+from reliq.item import WorkerInfo as WorkerInfo
 from reliq.mirror import Mirror as Mirror
 from reliq.mirror import MirrorStatus as MirrorStatus
 from reliq.queue import Queue as Queue

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from reliq import _codec, _commands, _ids, _plans, _policy, answers
+from reliq import _codec, _commands, _durability, _ids, _plans, _policy, answers
+from reliq._durability import Durability
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import InvalidArgument
@@ -44,6 +46,26 @@ def patience(wait: Seconds) -> float:
     return _policy.seconds(wait, "wait", low=0, high=86400.0)
 
 
+def durability(value: object, default: Durability, *, mirrored: bool) -> Durability:
+    """The level of one call: its own, or that of its queue.
+
+    Raises:
+        InvalidArgument: there is no such level, or `checkpointed` without a mirror.
+    """
+    level = default if value is None else _durability.parse(value)
+    if level.level == "checkpointed" and not mirrored:
+        raise InvalidArgument('durability="checkpointed" needs a queue with mirror=')
+    return level
+
+
+def finishing(value: object, default: Durability) -> Durability:
+    """As `durability`, for a finish: that is in Postgres when the follower has met it, and never before."""
+    level = default if value is None else _durability.parse(value)
+    if value is not None and level.level == "checkpointed":
+        raise InvalidArgument('a finish can\'t be "checkpointed": see finish_in for effects that commit with it')
+    return _durability.MEMORY if level.level == "checkpointed" else level
+
+
 def claim_request(count: int, lease: Seconds, wait: Seconds) -> _plans.ClaimRequest:
     return _plans.ClaimRequest(
         _policy.whole(count, "count", low=1, high=MAX_BATCH),
@@ -80,7 +102,8 @@ def packed_progress(progress: Progress) -> bytes:
         PayloadError: the state can't be carried, or is over 64 KiB.
         InvalidArgument: the note is too long, or a figure is no number.
     """
-    if not isinstance(progress.note, str) or len(progress.note) > MAX_NOTE:
+    note: object = progress.note
+    if not isinstance(note, str) or len(note) > MAX_NOTE:
         raise InvalidArgument(f"a note is text of {MAX_NOTE} characters at most")
     for name, figure in (("done", progress.done), ("total", progress.total)):
         if figure is not None:
@@ -95,7 +118,7 @@ def following(session: Session, then: object) -> list[_commands.Body]:
     Raises:
         InvalidArgument: not a `New` or a list of at most 1,000 of them.
     """
-    news = [then] if isinstance(then, New) else list(then) if isinstance(then, Iterable) else [then]
+    news: list[Any] = [then] if isinstance(then, New) else list(then) if isinstance(then, Iterable) else [then]
     if len(news) > MAX_BATCH or not all(isinstance(new, New) for new in news):
         raise InvalidArgument(f"then= takes a reliq.New, or a list of at most {MAX_BATCH} of them")
     fresh = _ids.stream_of_keys()

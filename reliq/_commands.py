@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from reliq import _ids, _reading, _scripts
+from reliq._durability import MEMORY, Durability
 from reliq._session import Command, Reply, Session
 from reliq.errors import CodecError
 from reliq.item import (
@@ -43,10 +44,10 @@ def _stride(body: Body) -> int:
     return 4 if body.group else 3 if body.due else 2
 
 
-def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
+def enqueue(bodies: Sequence[Body], durability: Durability = MEMORY) -> Command[list[Enqueued]]:
     """Adds items. Of two with the same id in one call the first counts."""
     if len(bodies) == 1:
-        return _enqueue_one(bodies[0])
+        return _enqueue_one(bodies[0], durability)
     unique = {body.key: body for body in reversed(bodies)}
     sent = bodies if len(unique) == len(bodies) else list({body.key: unique[body.key] for body in bodies}.values())
     stride = max(map(_stride, sent))
@@ -57,23 +58,24 @@ def enqueue(bodies: Sequence[Body]) -> Command[list[Enqueued]]:
     def decode(reply: Reply) -> list[Enqueued]:
         there = {sent[i].key for i in reply[2]}
         if not there and sent is bodies:
-            return [Enqueued(_ids.unpack(body.key), True) for body in bodies]
+            return [Enqueued(_ids.unpack(body.key), True, durability.text) for body in bodies]
         results = []
         for body in bodies:
-            results.append(Enqueued(_ids.unpack(body.key), body.made_up or body.key not in there))
+            created = body.made_up or body.key not in there
+            results.append(Enqueued(_ids.unpack(body.key), created, durability.text))
             there.add(body.key)
         return results
 
-    return Command(_scripts.load("enqueue"), args, decode, [body.key for body in sent])
+    return Command(_scripts.load("enqueue"), args, decode, [body.key for body in sent], durability)
 
 
-def _enqueue_one(body: Body) -> Command[list[Enqueued]]:
+def _enqueue_one(body: Body, durability: Durability) -> Command[list[Enqueued]]:
     def decode(reply: Reply) -> list[Enqueued]:
-        return [Enqueued(_ids.unpack(body.key), body.made_up or not reply[2])]
+        return [Enqueued(_ids.unpack(body.key), body.made_up or not reply[2], durability.text)]
 
     stride = _stride(body)
     args = (stride, *body[:stride])
-    return Command(_scripts.load("enqueue"), args, decode, (body.key,))
+    return Command(_scripts.load("enqueue"), args, decode, (body.key,), durability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,14 @@ def finish_and_claim(
     return Command(_scripts.load("finish_and_claim"), args, decode, keys)
 
 
-def finish(items: Iterable[Item]) -> Command[list[str]]:
+def finish(items: Iterable[Item], durability: Durability = MEMORY) -> Command[list[str]]:
     """Ends items for good. Returns the ids that are not held any more."""
-    return _by_receipt("finish", (), items)
+    return replace(_by_receipt("finish", (), items), durability=durability)
 
 
-def finish_with(endings: Sequence[tuple[Item, bytes]], following: Sequence[Body] = ()) -> Command[list[str]]:
+def finish_with(
+    endings: Sequence[tuple[Item, bytes]], following: Sequence[Body] = (), durability: Durability = MEMORY
+) -> Command[list[str]]:
     """Ends items, each with a result (b"" for none), and enqueues what comes next. Returns the ids that are lost."""
     args: list[bytes | str | int] = [len(endings)]
     for item, result in endings:
@@ -147,7 +151,19 @@ def finish_with(endings: Sequence[tuple[Item, bytes]], following: Sequence[Body]
     def decode(reply: Reply) -> list[str]:
         return [endings[int(i)][0].id for i in reply[2]]
 
-    return Command(_scripts.load("finish_with"), args, decode, [item.key for item, _ in endings])
+    return Command(_scripts.load("finish_with"), args, decode, [item.key for item, _ in endings], durability)
+
+
+def finish_unseen(items: Sequence[Item]) -> Command[list[str]]:
+    """Ends items whose claim the server never saw, where nobody else had them. Returns the ids that it did not end."""
+    args: list[bytes | str | int] = []
+    for item in items:
+        args += (item.held.proof, item.key, item.delivery - 1)
+
+    def decode(reply: Reply) -> list[str]:
+        return [items[int(i)].id for i in reply[2]]
+
+    return Command(_scripts.load("finish_unseen"), args, decode, [item.key for item in items])
 
 
 def checkpoint(item: Item, progress: bytes, lease: float) -> Command[bool]:
@@ -304,7 +320,7 @@ def inspect() -> Command[tuple[Counts, Settings]]:
     """Counts and settings."""
 
     def decode(reply: Reply) -> tuple[Counts, Settings]:
-        counts = {name: int(value) for name, value in _reading.pairs(reply[2]).items()}
+        counts: dict[str, Any] = {name: int(value) for name, value in _reading.pairs(reply[2]).items()}
         flags = {name: bool(counts.pop(name)) for name in ("paused_claim", "paused_enqueue")}
         return Counts(**counts, **flags), _reading.settings_of(reply[3])
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
-from reliq import _plans, _policy, _replies
+from reliq import _durability, _plans, _policy, _replies
 from reliq._keys import REGISTRY
 from reliq._links import Home, Links, OnFailover
 from reliq._plans import Block, Effect, Listen, Plan, Sleep
@@ -47,6 +47,7 @@ class Driver:
         self._connector = connector
         self._links = Links(connector, self._check, on_failover)
         self._registered = False
+        self._replicas = 0  # that were connected to the master when it was last looked at
 
     @property
     def failovers(self) -> int:
@@ -151,6 +152,8 @@ class Driver:
         return self._block(effect)
 
     def _attempt(self, command: Command[T]) -> T:
+        if command.durability.confirms:
+            return self._confirmed(command)
         packed = _replies.pack(self.session.wire(command))
         connection = self._take()
         try:
@@ -166,6 +169,50 @@ class Driver:
                 raise verdict from error
         self._links.keep(connection)
         return self.session.accept(command, reply)
+
+    def _confirmed(self, command: Command[T]) -> T:
+        """Sends a command, and behind it the question whether replicas or the disk have it.
+
+        Raises:
+            DurabilityNotReached: it was applied, and is less safe than it was to be.
+        """
+        wanted, connection = command.durability, self._take()
+        known = self._links.replicas() or self._replicas
+        question = _durability.question(wanted, known, min(self.session.patience, self._connector.longest_block))
+        packed = _replies.pack(self.session.wire(command)) + _replies.pack(question)
+        try:
+            reply, confirmation = self._both(connection, packed)
+            if isinstance(reply, NoScriptError):
+                self._answer(connection, _replies.pack(("SCRIPT", "LOAD", command.script.source)))
+                reply, confirmation = self._both(connection, packed)
+        except RedisError as error:
+            raise _replies.from_loss(error, connection) from error
+        if isinstance(reply, RedisError):
+            self._keep(connection, reply)
+            raise _replies.refusal(reply, command, self.session, connection) from reply
+        self._links.keep(connection)
+        outcome = self.session.accept(command, reply)
+        achieved, reached = _durability.judge(wanted, confirmation, known)
+        if not reached:
+            raise _replies.not_reached(command, self.session, achieved)
+        return outcome
+
+    def _both(self, connection: Any, packed: bytes) -> tuple[Any, Any]:
+        """Two replies; those that are errors as values, so that the second one is read in any case."""
+        try:
+            connection.send_packed_command((packed,), check_health=False)
+            return self._read(connection), self._read(connection)
+        except BaseException:
+            self._links.drop(connection)
+            raise
+
+    def _read(self, connection: Any) -> Any:
+        try:
+            return connection.read_response(disable_decoding=True)
+        except RedisError as error:
+            if not _replies.is_reply(error):
+                raise
+            return error
 
     def _keep(self, connection: Any, error: RedisError) -> None:
         """Keeps a connection after an error reply, unless that says that it leads to the wrong place."""
@@ -300,6 +347,7 @@ class Driver:
         facts = self._facts(connection)
         if facts:
             _policy.check_server(facts)
+            self._replicas = facts.replicas
         if self._connector.sentinel and facts and facts.role == "slave":
             raise RedisConnectionError(f"{endpoint(connection)} is a replica, not the master")
 

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from reliq import _plans, _policy, _replies
+from reliq import _durability, _plans, _policy, _replies
 from reliq._keys import REGISTRY
 from reliq._links_async import AsyncLinks, Home, OnFailover
 from reliq._plans import Block, Effect, Listen, Plan, Sleep
@@ -46,6 +46,7 @@ class AsyncDriver:
         self._connector = connector
         self._links = AsyncLinks(connector, self._check, on_failover)
         self._registered = False
+        self._replicas = 0  # that were connected to the master when it was last looked at
 
     @property
     def failovers(self) -> int:
@@ -116,6 +117,8 @@ class AsyncDriver:
         return await self._block(effect)
 
     async def _attempt(self, command: Command[T]) -> T:
+        if command.durability.confirms:
+            return await self._confirmed(command)
         packed = _replies.pack(self.session.wire(command))
         connection = await self._take()
         try:
@@ -131,6 +134,54 @@ class AsyncDriver:
                 raise verdict from error
         self._links.keep(connection)
         return self.session.accept(command, reply)
+
+    async def _confirmed(self, command: Command[T]) -> T:
+        """Sends a command, and behind it the question whether replicas or the disk have it.
+
+        Raises:
+            DurabilityNotReached: it was applied, and is less safe than it was to be.
+        """
+        wanted, connection = command.durability, await self._take()
+        known = self._links.replicas() or self._replicas
+        question = _durability.question(wanted, known, min(self.session.patience, self._connector.longest_block))
+        packed = _replies.pack(self.session.wire(command)) + _replies.pack(question)
+        try:
+            reply, confirmation = await self._both(connection, packed)
+            if isinstance(reply, NoScriptError):
+                await self._answer(connection, _replies.pack(("SCRIPT", "LOAD", command.script.source)))
+                reply, confirmation = await self._both(connection, packed)
+        except RedisError as error:
+            raise _replies.from_loss(error, connection) from error
+        if isinstance(reply, RedisError):
+            await self._keep(connection, reply)
+            raise _replies.refusal(reply, command, self.session, connection) from reply
+        self._links.keep(connection)
+        outcome = self.session.accept(command, reply)
+        achieved, reached = _durability.judge(wanted, confirmation, known)
+        if not reached:
+            raise _replies.not_reached(command, self.session, achieved)
+        return outcome
+
+    async def _both(self, connection: Any, packed: bytes) -> tuple[Any, Any]:
+        """Two replies; those that are errors as values, so that the second one is read in any case."""
+        try:
+            async with asyncio.timeout(self._connector.patience):
+                await connection.send_packed_command(packed, check_health=False)
+                return await self._read(connection), await self._read(connection)
+        except TimeoutError:
+            await self._links.drop(connection)
+            raise RedisTimeoutError(f"no answer in {self._connector.patience:g} s") from None
+        except BaseException:
+            await self._links.drop(connection)
+            raise
+
+    async def _read(self, connection: Any) -> Any:
+        try:
+            return await connection.read_response(disable_decoding=True)
+        except RedisError as error:
+            if not _replies.is_reply(error):
+                raise
+            return error
 
     async def _keep(self, connection: Any, error: RedisError) -> None:
         """Keeps a connection after an error reply, unless that says that it leads to the wrong place."""
@@ -251,6 +302,7 @@ class AsyncDriver:
         facts = await self._facts(connection)
         if facts:
             _policy.check_server(facts)
+            self._replicas = facts.replicas
         if self._connector.sentinel and facts and facts.role == "slave":
             raise RedisConnectionError(f"{endpoint(connection)} is a replica, not the master")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reliq._session import Wire
-from reliq.errors import DurabilityNotReached, InvalidArgument
+from reliq.errors import InvalidArgument
 
+Words = tuple[str | int, ...]
 WORDS = "memory, replicated:<1 to 100>, replicated:all, fsynced, checkpointed"
 _FORM = re.compile(r"memory|fsynced|checkpointed|replicated:(all|[1-9]\d?|100)")
 
@@ -52,11 +52,13 @@ def parse(value: object) -> Durability:
     return Durability(value, value.partition(":")[0], int(count) if count and count != "all" else None)
 
 
-def question(wanted: Durability, known_replicas: int, timeout: float) -> Wire:
+def question(wanted: Durability, known_replicas: int, timeout: float) -> Words:
     """The command that asks for a confirmation, for `timeout` seconds at most.
 
     Args:
+        wanted: a level that is confirmed.
         known_replicas: replicas that the master is known to have, those that are away included.
+        timeout: seconds.
     """
     milliseconds = max(1, round(timeout * 1000))
     if wanted.level == "fsynced":
@@ -73,6 +75,8 @@ def judge(wanted: Durability, reply: object, known_replicas: int) -> tuple[str, 
     """What a confirmation reached, in words, and whether that is what was wanted.
 
     Args:
+        wanted: the level that was asked for.
+        known_replicas: as for `question`.
         reply: of WAIT, the number of replicas; of WAITAOF, the number of masters and of replicas that have synced.
     """
     if wanted.level == "fsynced":
@@ -83,8 +87,3 @@ def judge(wanted: Durability, reply: object, known_replicas: int) -> tuple[str, 
     if reached:
         return wanted.text, True
     return (f"replicated:{count}" if count else "memory"), False
-
-
-def not_reached(wanted: Durability, achieved: str, ids: list[str], queue: str) -> DurabilityNotReached:
-    """The error for a write that is there, and less safe than was wanted."""
-    return DurabilityNotReached(queue, ids, wanted=wanted.text, achieved=achieved)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reliq import _advisories
-from reliq._policy import server_facts
 from reliq._policy import check_server as _check
+from reliq._policy import server_facts
 from reliq.errors import ServerError
 
 ALMOST, FULL = 0.75, 0.9  # of maxmemory, and of maxclients
@@ -136,7 +136,9 @@ def _policy(report: ServerReport) -> Iterator[Finding]:
             "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file",
         )
     elif not policy:
-        yield Finding(Level.UNKNOWN, "eviction", report.where, "maxmemory-policy is hidden", "", "it must be noeviction")
+        yield Finding(
+            Level.UNKNOWN, "eviction", report.where, "maxmemory-policy is hidden", "", "it must be noeviction"
+        )
     else:
         yield Finding(Level.OK, "eviction", report.where, f"maxmemory-policy is {policy}: no item has a time to live")
 
@@ -207,7 +209,9 @@ def _disk(report: ServerReport) -> Iterator[Finding]:
     for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
         if report.info.get(name, "ok") != "ok":
             cost = "all writes are refused while that lasts (MISCONF), and a restart may lose items"
-            yield _worse(Level.CRITICAL, "disk", report, f"{name} is {report.info[name]}", cost, "look at its disk and log")
+            yield _worse(
+                Level.CRITICAL, "disk", report, f"{name} is {report.info[name]}", cost, "look at its disk and log"
+            )
 
 
 def _durability(report: ServerReport) -> Iterator[Finding]:
@@ -234,7 +238,9 @@ def _replicas(report: ServerReport) -> Iterator[Finding]:
     if report.role == "slave":
         if report.info.get("master_link_status") != "up":
             cost = "it falls behind, and if it became the master, what it lacks would be lost"
-            yield _worse(Level.CRITICAL, "replication", report, "its link to the master is down", cost, "look at its log")
+            yield _worse(
+                Level.CRITICAL, "replication", report, "its link to the master is down", cost, "look at its log"
+            )
         return
     count = report.number("connected_slaves")
     if report.sentinels and not count:

@@ -17,11 +17,12 @@ OLD_CLIENT = (5, 2)
 
 @dataclass(frozen=True, slots=True)
 class QueueReport:
-    """What `meta` of a listed queue says; all empty where it is gone."""
+    """What `meta` of a listed queue says, or why that can't be read; all empty where the queue is gone."""
 
     name: str
     layout: str = ""
     state: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Report:
         views: each Sentinel's word; empty where there are none.
         master: which server most Sentinels name.
         user: who we are on the server; empty where it does not tell.
-        rights: what this user lacks for each role: `claim: NOPERM ...`; None where it may not try.
+        rights: what this user lacks for each role; None where it may not try, empty where nobody could be asked.
         queues: those that are listed; None where the user may not ask.
         client: name and version of what reliq talks with.
         patience: seconds without an answer after which a connection is given up.
@@ -100,7 +101,9 @@ def _quorum(report: Report) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "quorum", "", "the quorum is 1", cost, "SENTINEL SET name quorum: more than half")
     if len(quorums) > 1:
         listed = ", ".join(map(str, sorted(quorums)))
-        yield Finding(Level.WARNING, "quorum", "", f"the Sentinels have different quorums: {listed}", "", "make them equal")
+        yield Finding(
+            Level.WARNING, "quorum", "", f"the Sentinels have different quorums: {listed}", "", "make them equal"
+        )
 
 
 def _agreement(report: Report) -> Iterator[Finding]:
@@ -114,7 +117,9 @@ def _agreement(report: Report) -> Iterator[Finding]:
     elif len(named) > 1:
         cost = "clients that ask the wrong one write to a server that is not the master"
         what = f"the Sentinels name different masters: {', '.join(map(shown, sorted(named)))}"
-        yield Finding(Level.CRITICAL, "master", "", what, cost, "wait for the end of a failover, else look at their logs")
+        yield Finding(
+            Level.CRITICAL, "master", "", what, cost, "wait for the end of a failover, else look at their logs"
+        )
     else:
         yield Finding(Level.OK, "master", "", f"all Sentinels that answer name {shown(report.master)}")
 
@@ -137,7 +142,9 @@ def _down_after(report: Report) -> Iterator[Finding]:
     if len(seconds) > 1:
         listed = ", ".join(f"{value:g} s" for value in seconds)
         what = f"the Sentinels have different down-after: {listed}"
-        yield Finding(Level.WARNING, "down-after", "", what, "they do not see a dead master together", "make them equal")
+        yield Finding(
+            Level.WARNING, "down-after", "", what, "they do not see a dead master together", "make them equal"
+        )
 
 
 def _clocks(report: Report) -> Iterator[Finding]:
@@ -161,12 +168,16 @@ def _rights(report: Report) -> Iterator[Finding]:
         do = "run it as an administrator, or as this user with +acl|dryrun +acl|whoami for a moment"
         yield Finding(Level.UNKNOWN, "rights", "", what, "", do)
         return
+    if not report.rights:
+        return
     whole = [role for role, lacking in report.rights.items() if not lacking]
     if not whole:
         nearest = min(report.rights.items(), key=lambda each: len(each[1]), default=("", ()))
         cost = "calls are refused as AccessDenied"
         what = f"{report.user} has all rights of no role; nearest is {nearest[0]}, without {', '.join(nearest[1][:3])}"
-        yield Finding(Level.CRITICAL, "rights", "", what, cost, "see `reliq acl`; after an upgrade of reliq print them again")
+        yield Finding(
+            Level.CRITICAL, "rights", "", what, cost, "see `reliq acl`; after an upgrade of reliq print them again"
+        )
     else:
         yield Finding(Level.OK, "rights", "", f"{report.user} can be {', '.join(whole)}")
 
@@ -177,7 +188,9 @@ def _queues(report: Report) -> Iterator[Finding]:
         return
     for queue in report.queues:
         where = f"queue {queue.name}"
-        if not queue.layout:
+        if queue.failure:
+            yield Finding(Level.UNKNOWN, "queues", where, queue.failure, "", "give +hmget on its keys")
+        elif not queue.layout:
             cost = "clients that know it get StateLost"
             do = "rebuild it from its mirror, or accept the loss: docs/how-to/state-lost.md"
             yield Finding(Level.WARNING, "queues", where, "it is listed, and its state is gone", cost, do)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from reliq import _commands, _ids, _policy
 from reliq._commands import Body
+from reliq._durability import MEMORY, Durability
 from reliq._plans import Plan
 from reliq._session import Command
 from reliq.errors import QueueFull, ReliqError, Unavailable
@@ -52,8 +53,11 @@ class Enqueues:
 
     once = False
 
+    def __init__(self, durability: Durability = MEMORY) -> None:
+        self.durability = durability
+
     def command(self, values: Sequence[Body]) -> Command[list[Enqueued]]:
-        return _commands.enqueue(values)
+        return _commands.enqueue(values, self.durability)
 
     def results(self, values: Sequence[Body], reply: list[Enqueued]) -> list[Enqueued]:  # noqa: ARG002  Verb's words
         return reply
@@ -76,8 +80,11 @@ class Finishes:
 
     once = True
 
+    def __init__(self, durability: Durability = MEMORY) -> None:
+        self.durability = durability
+
     def command(self, values: Sequence[Item]) -> Command[list[str]]:
-        return _commands.finish(values)
+        return _commands.finish(values, self.durability)
 
     def results(self, values: Sequence[Item], reply: list[str]) -> list[list[str]]:
         lost = set(reply)
@@ -118,6 +125,7 @@ class Entry(Generic[V, R]):
         self.settled = True
 
 
+K = TypeVar("K")
 E = TypeVar("E", bound="Entry[Any, Any]")
 
 
@@ -210,3 +218,14 @@ def own(error: Exception, key: bytes) -> Exception:
         twin.ids = (_ids.unpack(key),)
     twin.__cause__ = error.__cause__
     return twin
+
+
+class Levels(dict[Durability, K]):
+    """What gathers calls, for each level of durability: those of one level are confirmed together."""
+
+    def __init__(self, make: Callable[[Durability], K]) -> None:
+        self._make = make
+
+    def __missing__(self, level: Durability) -> K:
+        made = self[level] = self._make(level)
+        return made

@@ -193,7 +193,7 @@ class HandlerTask:
                 except BaseException as error:  # noqa: BLE001  the handler is the user's; the loop logs it
                     value = self._raised(error)
                 self.item = None
-                if value is None and not item.lost and not item.settled:
+                if not item.lost and not item.settled and value is None:  # type: ignore[redundant-expr]  # now?
                     finished.append(item)
                 else:
                     done.append((item, value))

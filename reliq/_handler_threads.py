@@ -65,7 +65,7 @@ class HandlerThread:
                 except BaseException as error:  # noqa: BLE001  and raises this one when all is settled
                     value = Raised(error)
                     turns.stop()
-                if value is None and not item.lost and not item.settled:
+                if not item.lost and not item.settled and value is None:  # type: ignore[redundant-expr]  # now?
                     finished.append(item)
                 else:
                     done.append((item, value))

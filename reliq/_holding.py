@@ -10,6 +10,8 @@ from reliq import _arguments, _commands, _plans, _policy
 from reliq._arguments import DEFAULT_LEASE, NOTHING, Items
 from reliq._coalesce import Coalescer
 from reliq._driver import Driver
+from reliq._durability import Durability
+from reliq._gathering import Levels
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import LeaseLost
@@ -22,7 +24,8 @@ class Holding:
     name: str
     _session: Session
     _driver: Driver
-    _finishes: Coalescer[Item, list[str]]
+    _finishes: Levels[Coalescer[Item, list[str]]]
+    _durability: Durability
 
     def claim(self, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0) -> Claimed:
         """Takes the oldest items under a lease. End each with exactly one of `finish`, `release` and `fail`.
@@ -63,7 +66,14 @@ class Holding:
         _arguments.mark_settled(held)
         return claimed
 
-    def finish(self, items: Items, *, result: Any = NOTHING, then: New | Sequence[New] = ()) -> None:
+    def finish(
+        self,
+        items: Items,
+        *,
+        result: Any = NOTHING,
+        then: New | Sequence[New] = (),
+        durability: str | None = None,
+    ) -> None:
         """Ends items for good: their work is done.
 
         Counts also after the lease has ended, as long as nobody recovered the item; from then on it is refused. Doing
@@ -74,19 +84,23 @@ class Holding:
             result: kept with the finished id for its retention, for `get` and `wait`: what msgpack can carry, 64 KiB.
             then: up to 1,000 items to enqueue in the same step: they are there exactly if this call finished the item.
                 The queue's limits do not hold for them.
+            durability: what it is confirmed by, `memory`, `replicated:...` or `fsynced`; None for the queue's own.
 
         Raises:
+            DurabilityNotReached: they are finished, and not confirmed as far as was asked for.
             LeaseLost: for some of them; the others are finished.
             PayloadError: result or payload can't be stored; nothing was sent.
         """
         held = _arguments.listed(items)
+        level = _arguments.finishing(durability, self._durability)
         if result is NOTHING and not then and len(held) == 1:
-            lost = self._finishes.call(held[0])
+            lost = self._finishes[level].call(held[0])
+            lost = self._driver.run(_plans.finish_unseen(held, lost)) if lost else lost
         elif result is NOTHING and not then:
-            lost = self._driver.run(_plans.in_batches(_commands.finish, held))
+            lost = self._driver.run(_plans.finish(held, level))
         else:
             ending = [(_arguments.only(held), _arguments.packed_result(result))]
-            lost = self._driver.call(_commands.finish_with(ending, _arguments.following(self._session, then)))
+            lost = self._driver.call(_commands.finish_with(ending, _arguments.following(self._session, then), level))
         _arguments.mark_settled(held)
         self._raise_lost(lost)
 

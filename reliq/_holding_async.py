@@ -10,6 +10,8 @@ from reliq import _arguments, _commands, _plans, _policy
 from reliq._arguments import DEFAULT_LEASE, NOTHING, Items
 from reliq._coalesce_async import AsyncCoalescer
 from reliq._driver_async import AsyncDriver
+from reliq._durability import Durability
+from reliq._gathering import Levels
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import LeaseLost
@@ -22,7 +24,8 @@ class AsyncHolding:
     name: str
     _session: Session
     _driver: AsyncDriver
-    _finishes: AsyncCoalescer[Item, list[str]]
+    _finishes: Levels[AsyncCoalescer[Item, list[str]]]
+    _durability: Durability
 
     async def claim(self, count: int = 1, *, lease: Seconds = DEFAULT_LEASE, wait: Seconds = 0.0) -> Claimed:
         """Asyncio twin of `Queue.claim`."""
@@ -38,16 +41,27 @@ class AsyncHolding:
         _arguments.mark_settled(held)
         return claimed
 
-    async def finish(self, items: Items, *, result: Any = NOTHING, then: New | Sequence[New] = ()) -> None:
+    async def finish(
+        self,
+        items: Items,
+        *,
+        result: Any = NOTHING,
+        then: New | Sequence[New] = (),
+        durability: str | None = None,
+    ) -> None:
         """Asyncio twin of `Queue.finish`."""
         held = _arguments.listed(items)
+        level = _arguments.finishing(durability, self._durability)
         if result is NOTHING and not then and len(held) == 1:
-            lost = await self._finishes.call(held[0])
+            lost = await self._finishes[level].call(held[0])
+            lost = await self._driver.run(_plans.finish_unseen(held, lost)) if lost else lost
         elif result is NOTHING and not then:
-            lost = await self._driver.run(_plans.in_batches(_commands.finish, held))
+            lost = await self._driver.run(_plans.finish(held, level))
         else:
             ending = [(_arguments.only(held), _arguments.packed_result(result))]
-            lost = await self._driver.call(_commands.finish_with(ending, _arguments.following(self._session, then)))
+            lost = await self._driver.call(
+                _commands.finish_with(ending, _arguments.following(self._session, then), level)
+            )
         _arguments.mark_settled(held)
         self._raise_lost(lost)
 

@@ -155,6 +155,10 @@ class Links:
         except TimeoutError:
             raise Retry("the Sentinels were not asked in time", Applied.NO) from None
 
+    def replicas(self) -> int:
+        """How many replicas the master is known to have by the Sentinels, those that are away included; 0: unknown."""
+        return self._watch.replicas() if self._watch else 0
+
     def _explained(self, failure: Exception) -> Exception:
         remarks = self._watch.remarks() if self._watch else ""
         return Retry(f"{failure}{remarks}", failure.applied) if remarks and isinstance(failure, Retry) else failure

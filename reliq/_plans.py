@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from reliq import _commands, _ids, _policy
 from reliq._codec import STAMP
 from reliq._commands import Body, ClaimReply
+from reliq._durability import MEMORY, Durability
 from reliq._policy import Applied, Retry
 from reliq._session import Command, Session
 from reliq.errors import DrainTimeout, InvalidArgument, PayloadError, QueueFull, ReliqError, Unavailable
@@ -101,13 +103,18 @@ def _gave_up(command: Command[Any], last: Retry, maybe: bool, attempts: int, tim
 
 
 def enqueue(
-    session: Session, bodies: Sequence[Body], wait: float, *, clock: Clock = time.monotonic
+    session: Session,
+    bodies: Sequence[Body],
+    wait: float,
+    durability: Durability = MEMORY,
+    *,
+    clock: Clock = time.monotonic,
 ) -> Plan[list[Enqueued]]:
     """Adds items; where the queue is full it waits up to `wait` seconds for room."""
     until, size = clock() + wait, sum(len(body.body) + STAMP for body in bodies)
     while True:
         try:
-            added: list[Enqueued] = yield _commands.enqueue(bodies)
+            added: list[Enqueued] = yield _commands.enqueue(bodies, durability)
         except QueueFull:
             left = min(until - clock(), _policy.BLOCK)
             if left <= 0:
@@ -118,12 +125,14 @@ def enqueue(
             yield Block(left, (session.keys["room"],))
 
 
-def enqueue_many(session: Session, entries: Iterable[Any], batch: int, wait: float = 0.0) -> Plan[list[Enqueued]]:
+def enqueue_many(
+    session: Session, entries: Iterable[Any], batch: int, wait: float = 0.0, durability: Durability = MEMORY
+) -> Plan[list[Enqueued]]:
     """Sends entries in batches, in order. An error carries what had been enqueued before it as `enqueued`."""
     results: list[Enqueued] = []
     try:
         for bodies in _batches(session, entries, batch):
-            results += yield from enqueue(session, bodies, wait)
+            results += yield from enqueue(session, bodies, wait, durability)
     except ReliqError as error:
         error.enqueued = tuple(results)
         raise
@@ -236,6 +245,8 @@ def finish_and_claim(
             session, items, request.count, lease=request.lease, receipt=receipt, asked_at=clock()
         )
         yield from set_aside(reply)
+    if reply.items.lost:
+        reply.items.lost = tuple((yield from finish_unseen(items, reply.items.lost)))
     if reply.items or not (request.wait > 0 or reply.more or reply.broken or session.abandoned):
         return reply.items
     claimed = yield from claim(session, request, clock=clock)
@@ -266,7 +277,7 @@ def wait_for_end(session: Session, key: bytes, seconds: float) -> Plan[ItemInfo 
 
     def ask(left: float) -> Command[bool | None]:
         command = _commands.watch(key, left)
-        return replace(command, decode=lambda reply: _has_ended(command.decode(reply)))
+        return Command(command.script, command.args, lambda reply: _has_ended(command.decode(reply)), command.keys)
 
     if (yield Listen(session.keys["ended"], ask, seconds)) is None:
         return None
@@ -282,6 +293,19 @@ def set_aside(reply: ClaimReply) -> Plan[None]:
     """Buries items whose payload can't be decoded: their bytes stay, a person decides."""
     if reply.broken:
         yield _commands.fail([_commands.Failure(item, f"unreadable: {e}", dead=True) for item, e in reply.broken])
+
+
+def finish(items: Sequence[Item], durability: Durability = MEMORY) -> Plan[list[str]]:
+    """Finishes items, in batches. Returns the ids that are lost."""
+    lost = yield from in_batches(partial(_commands.finish, durability=durability), items)
+    return (yield from finish_unseen(items, lost)) if lost else lost
+
+
+def finish_unseen(items: Sequence[Item], lost: Sequence[str]) -> Plan[list[str]]:
+    """Of items that are not held any more, ends those whose claim a failover lost. Returns the ids of the others."""
+    gone = set(lost)
+    unseen = [item for item in items if item.id in gone]
+    return (yield from in_batches(_commands.finish_unseen, unseen))
 
 
 def in_batches(make: Callable[[Sequence[T]], Command[list[Any]]], values: Sequence[T]) -> Plan[list[Any]]:

@@ -135,6 +135,7 @@ class ServerFacts:
     version: str
     policy: str
     role: str
+    replicas: int = 0
 
 
 def server_facts(info: str) -> ServerFacts:
@@ -144,7 +145,9 @@ def server_facts(info: str) -> ServerFacts:
         name = "Valkey"
     else:
         name, version = "Redis", found.get("redis_version", "")
-    return ServerFacts(name, version, found.get("maxmemory_policy", ""), found.get("role", ""))
+    replicas = found.get("connected_slaves", "")
+    policy, role = found.get("maxmemory_policy", ""), found.get("role", "")
+    return ServerFacts(name, version, policy, role, int(replicas) if replicas.isdigit() else 0)
 
 
 def check_server(facts: ServerFacts) -> None:

@@ -63,7 +63,8 @@ def held_under(queue: str, proof: bytes) -> Lease:
 
 def decoded(session: Session, key: bytes, record: bytes) -> tuple[Any, dict[str, str], CodecError | None]:
     """Payload and headers of a record, or why they can't be read."""
-    body, headers = record[STAMP:], {}
+    body = record[STAMP:]
+    headers: dict[str, str] = {}
     try:
         if _codec.is_short(body):
             payload = _codec.unpack_payload(body)

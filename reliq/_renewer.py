@@ -28,9 +28,12 @@ from reliq.item import Item
 STANDING = frozenset("TtZX")  # stopped, traced, and dead: states in which a process works on nothing
 
 
+AGAIN = b"p 1 0 0 "  # the history of an item that was claimed before
+
+
 def item_of(queue: str, key: bytes, proof: bytes) -> Item:
-    """As much of an item as its renewal needs."""
-    return Item(held_under(queue, proof), key, None, {})
+    """As much of an item as its renewal needs. What is not known of it, that it was claimed before, is assumed."""
+    return Item(held_under(queue, proof), key, None, {}, b"", AGAIN)
 
 
 def works(pid: int) -> bool:

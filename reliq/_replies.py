@@ -7,10 +7,11 @@ from typing import Any
 import hiredis
 from redis import exceptions as theirs
 
-from reliq._policy import Applied, Retry, verdict
+from reliq import _ids
+from reliq._policy import Applied, Retry, ScriptMissing, verdict
 from reliq._session import Command, Session, Wire
 from reliq.connect import endpoint, mask
-from reliq.errors import AccessDenied
+from reliq.errors import AccessDenied, DurabilityNotReached
 
 # redis-py cuts the first word off the errors that it has a class for. Put it back, so that one table reads them all.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -63,6 +64,18 @@ def from_reply(error: Exception, command: Command[Any], session: Session, connec
         epoch=session.epoch,
         endpoint=endpoint(connection),
     )
+
+
+def refusal(error: Exception, command: Command[Any], session: Session, connection: object) -> Exception:
+    """As `from_reply`, where the script was just loaded: a server that lacks it still is one that may have it soon."""
+    found = from_reply(error, command, session, connection)
+    return Retry("the server forgot the script again", Applied.NO) if isinstance(found, ScriptMissing) else found
+
+
+def not_reached(command: Command[Any], session: Session, achieved: str) -> DurabilityNotReached:
+    """The exception for a write that is less safe than was asked for."""
+    ids = [_ids.unpack(key) for key in command.keys]
+    return DurabilityNotReached(session.queue, ids, wanted=command.durability.text, achieved=achieved)
 
 
 def from_connect(error: Exception, connection: object) -> Exception:

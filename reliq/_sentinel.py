@@ -85,6 +85,10 @@ class Watch:
             question.answer.set_exception(_closed())
         return question.answer
 
+    def replicas(self) -> int:
+        """How many replicas the master has, those that are away included, by who knows of the most."""
+        return max((answer.replicas for answer, _ in list(self._answers.values())), default=0)
+
     def remarks(self) -> str:
         """What is wrong with the Sentinels, for a message; empty where most of them name a master."""
         answers = [answer for answer, _ in list(self._answers.values())]

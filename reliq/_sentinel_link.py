@@ -59,6 +59,9 @@ class SentinelLink:
 
     async def close(self) -> None:
         """Ends its tasks and closes its connections."""
+        for connection in (self._asking, self._listening):
+            if writer := getattr(connection, "_writer", None):
+                writer.transport.abort()  # TLS would wait for the other side's farewell, and the loop ends before that
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

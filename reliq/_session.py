@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from reliq import _codec, _ids
 from reliq._codec import Codec
+from reliq._durability import MEMORY, Durability
 from reliq._keys import Keys
 from reliq._scripts import Script
 from reliq.errors import InvalidArgument
@@ -28,12 +29,14 @@ class Command(Generic[T]):
         args: what follows the epoch and the time in ARGV.
         decode: makes the result from the reply, which starts with a status word and the epoch.
         keys: ids (as the server has them) that an error should name.
+        durability: what is to be confirmed of it.
     """
 
     script: Script
     args: Sequence[bytes | str | int]
     decode: Callable[[Reply], T]
     keys: Sequence[bytes] = ()
+    durability: Durability = MEMORY
 
 
 class Session:
@@ -57,6 +60,7 @@ class Session:
             raise InvalidArgument("codecs= has two codecs of one name, and a record tells them by their names")
         self.max_payload = max_payload
         self.payload_type = payload_type  # what payloads become on their way out; None: what msgpack makes of them
+        self.patience = 5.0  # seconds that a confirmation of durability may take
         self.owner: Any = None  # the queue object, which items lead back to
         self.abandoned: list[bytes] = []  # receipts of claims that were broken off: the next claim asks with them
         self._pid = os.getpid()

@@ -193,6 +193,7 @@ class Answer:
         run_id: its own id, the same under whatever address it is reached.
         others: id and address of the Sentinels that it knows.
         failure: why there is no answer; empty where there is one.
+        replicas: of this master that it knows, those that are away included.
     """
 
     sentinel: Address
@@ -202,6 +203,7 @@ class Answer:
     run_id: str = ""
     others: tuple[tuple[str, Address], ...] = ()
     failure: str = ""
+    replicas: int = 0
 
     @property
     def denied(self) -> bool:
@@ -241,6 +243,7 @@ def answer_of(sentinel: Address, replies: Sequence[Any]) -> Answer:
         frozenset(facts["flags"].split(",")) if "flags" in facts else frozenset(),
         "" if isinstance(run_id, Exception) else run_id.decode(),
         tuple((each["runid"], (each["ip"], int(each["port"]))) for each in known if each.get("port", "0") != "0"),
+        replicas=int(facts.get("num-slaves", 0)),
     )
 
 

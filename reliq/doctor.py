@@ -13,18 +13,12 @@ from reliq._findings import Level as Level
 from reliq._findings import ServerReport
 from reliq._findings_site import QueueReport, Report
 from reliq._keys import REGISTRY, Keys
-from reliq._site import Site, most, place_of
+from reliq._site import SentinelView, Site, most, place_of
 from reliq._topology import Address, Sentinel
 from reliq.connect import connector, sentinel_of
 
 MOST_QUEUES = 1000
-SETTINGS = (
-    "maxmemory-policy",
-    "save",
-    "appendfsync",
-    "min-replicas-to-write",
-    "min-replicas-max-lag",
-)
+SETTINGS = ("maxmemory-policy", "save", "appendfsync", "min-replicas-to-write", "min-replicas-max-lag")
 _FILLERS = 5  # arguments after the key that a command may need to be tried
 
 
@@ -58,7 +52,7 @@ def _behind(sentinel: Sentinel, queue: str | None) -> Report:
         places = _places(master, [place_of(row) for view in views for row in view.replicas])
         servers = [_server(site.server(place), sentinels=True) for place in places]
         if master is None:
-            return Report(servers, views, None, client=_client(), patience=sentinel.socket_timeout)
+            return Report(servers, views, rights={}, client=_client(), patience=sentinel.socket_timeout)
         return _report(site.server(master), servers, queue, sentinel.socket_timeout, views, master)
 
 
@@ -66,12 +60,12 @@ def _places(master: Address | None, replicas: Sequence[Address]) -> list[Address
     return list(dict.fromkeys([*([master] if master else []), *replicas]))
 
 
-def _report(  # noqa: PLR0913, PLR0917  what is known, passed on
+def _report(
     link: Link,
     servers: Sequence[ServerReport],
     queue: str | None,
     patience: float,
-    views: Sequence[_findings_site.SentinelView] = (),
+    views: Sequence[SentinelView] = (),
     master: Address | None = None,
 ) -> Report:
     if servers[0].failure:
@@ -170,12 +164,9 @@ def _queue(link: Link, name: str) -> QueueReport:
     try:
         reply = link.call("HMGET", Keys(name)["meta"].decode(), "layout", "state")
     except Refused as error:
-        return QueueReport(name, LAYOUT_HIDDEN, error.text)
+        return QueueReport(name, failure=error.text)
     assert isinstance(reply, list)
     return QueueReport(name, str(reply[0] or ""), str(reply[1] or ""))
-
-
-LAYOUT_HIDDEN = "1"  # of a queue that this user has no rights to: its state says why
 
 
 def _client() -> dict[str, str]:

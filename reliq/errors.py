@@ -267,8 +267,8 @@ class Unavailable(ReliqError):
 class DurabilityNotReached(ReliqError):
     """A write was applied, and not confirmed as far as was asked for: by as many replicas, or by the disk.
 
-    It is there and may survive; a failover at this moment could lose it. Repeating the call with the same ids (`ids`) is
-    safe, and asks for the confirmation again.
+    It is there and may survive; a failover at this moment could lose it. Repeating the call with the same ids (`ids`)
+    is safe, and asks for the confirmation again.
     """
 
     def __init__(self, queue: str, ids: Sequence[str], *, wanted: str, achieved: str) -> None:

@@ -209,4 +209,3 @@ def _failed(site: Site, ready: Readiness, error: Exception) -> FailoverFailed:
 
 def _nothing(_: str) -> None:
     """Where nobody wants to hear of progress."""
-

@@ -41,6 +41,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("claim", _S.QUEUED, _S.IN_PROGRESS),
     Transition("claim", _S.QUEUED, _S.DEAD, "its record or payload is unreadable"),
     Transition("finish", _S.IN_PROGRESS, _S.FINISHED),
+    Transition("finish", _S.QUEUED, _S.FINISHED, "its claim was lost in a failover, and nobody else had it"),
     Transition("release", _S.IN_PROGRESS, _S.QUEUED, "at the head"),
     Transition("fail", _S.IN_PROGRESS, _S.SCHEDULED, "retry later"),
     Transition("fail", _S.IN_PROGRESS, _S.QUEUED, "retry head or tail"),

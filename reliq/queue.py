@@ -11,8 +11,10 @@ from reliq import _arguments, _codec, _ids, _plans, _policy, connect
 from reliq._arguments import DEFAULT_TIMEOUT
 from reliq._coalesce import Coalescer
 from reliq._codec import Codec
+from reliq._commands import Body
 from reliq._driver import Driver
-from reliq._gathering import Enqueues, Finishes
+from reliq._durability import MEMORY
+from reliq._gathering import Enqueues, Finishes, Levels
 from reliq._holding import Holding
 from reliq._keys import check_name
 from reliq._links import OnFailover
@@ -22,7 +24,7 @@ from reliq._session import Session
 from reliq._topology import Sentinel
 from reliq.consume import consume
 from reliq.errors import InvalidArgument
-from reliq.item import Batch, Enqueued, New
+from reliq.item import Batch, Enqueued, Item, New
 from reliq.typed import payload_type_of
 
 
@@ -49,6 +51,10 @@ class Queue(Holding, Operating):
         timeout: seconds after which a call gives up.
         on_failover: with Sentinels, is called with the old and the new address of the master (`host:port`) when that
             has changed: in a thread of its own; by an `AsyncQueue` on the event loop.
+        durability: what `enqueue` and `finish` are confirmed by where the call does not say: `memory`, the master has
+            it; `replicated:2`, so many replicas have it too; `replicated:all`; `fsynced`, it is on the master's disk;
+            `checkpointed`, Postgres has it (enqueue only). See docs/how-to/choose-durability.md.
+        durability_timeout: seconds that a confirmation may take, 0.001 to 60; then `DurabilityNotReached`.
         mirror: the `reliq.Mirror` that this queue is followed into. `durability="checkpointed"` needs it.
 
     Raises:
@@ -67,22 +73,30 @@ class Queue(Holding, Operating):
         timeout: Seconds = DEFAULT_TIMEOUT,
         on_failover: OnFailover | None = None,
         mirror: Any = None,
+        durability: str = "memory",
+        durability_timeout: Seconds = 5.0,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
         self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
-        self._made_of |= {"mirror": mirror}
+        self._made_of |= {"mirror": mirror, "durability": durability, "durability_timeout": durability_timeout}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.connector(url or os.environ.get("RELIQ_URL"), client)
         seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
         make = Driver if mirror is None else mirror.guarded(self)
         self._driver: Driver = make(connector, self._session, seconds, on_failover)
-        self._enqueues = Coalescer(self._driver, Enqueues())
-        self._finishes = Coalescer(self._driver, Finishes())
+        self._durability = _arguments.durability(durability, MEMORY, mirrored=mirror is not None)
+        self._session.patience = _policy.seconds(durability_timeout, "durability_timeout", low=0.001, high=60.0)
+        self._enqueues: Levels[Coalescer[Body, Enqueued]] = Levels(
+            lambda level: Coalescer(self._driver, Enqueues(level))
+        )
+        self._finishes: Levels[Coalescer[Item, list[str]]] = Levels(
+            lambda level: Coalescer(self._driver, Finishes(level))
+        )
         self._session.owner = self
         self.mirror = mirror
-        self._checkpointed = None if mirror is None else mirror.link(self)
+        self._checkpointed: Any = None if mirror is None else mirror.link(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process makes the same queue of. A client object stays where it is."""
@@ -115,6 +129,7 @@ class Queue(Holding, Operating):
         headers: Mapping[str, str] | None = None,
         group: str | None = None,
         wait: Seconds = 0.0,
+        durability: str | None = None,
     ) -> Enqueued:
         """Adds an item at the tail of the queue, or lets it wait until it is due.
 
@@ -129,6 +144,7 @@ class Queue(Holding, Operating):
             headers: string pairs that travel beside the payload.
             group: items of one group are handled one at a time and in their order, see `New`.
             wait: seconds to wait for room where the queue is full, 0 to 86,400. Waiting does not poll.
+            durability: what it is confirmed by; None for the queue's own.
 
         Returns:
             The id, and whether this call created the item. Where a reply got lost on the way, an item with an `id` of
@@ -137,18 +153,30 @@ class Queue(Holding, Operating):
         Raises:
             PayloadError: the payload can't be carried or is over `max_payload`; nothing was sent.
             QueueFull, QueuePaused, MemoryFull: nothing was added.
+            DurabilityNotReached: it was added, and not confirmed as far as was asked for.
             Unavailable: see `may_have_been_applied`.
 
         If the caller dies in this call, the item was added whole or not at all.
         """
         new, patience = New(payload, id, delay, at, headers, group), _arguments.patience(wait)
         body = _plans.body_of(self._session, new, iter(_ids.new_keys(1)))
+        level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         self._driver.register()
+        if level.level == "checkpointed":
+            added: list[Enqueued] = self._checkpointed.enqueue([body], patience)
+            return added[0]
         if patience:
-            return self._driver.run(_plans.enqueue(self._session, [body], patience))[0]
-        return self._enqueues.call(body)
+            return self._driver.run(_plans.enqueue(self._session, [body], patience, level))[0]
+        return self._enqueues[level].call(body)
 
-    def enqueue_many(self, payloads: Iterable[Any], *, batch: int = MAX_BATCH, wait: Seconds = 0.0) -> list[Enqueued]:
+    def enqueue_many(
+        self,
+        payloads: Iterable[Any],
+        *,
+        batch: int = MAX_BATCH,
+        wait: Seconds = 0.0,
+        durability: str | None = None,
+    ) -> list[Enqueued]:
         """Adds many items in the order given, in batches of one round trip each.
 
         Args:
@@ -156,6 +184,7 @@ class Queue(Holding, Operating):
                 lazily: a generator over a large file is never held in memory.
             batch: items in a round trip, 1 to 1,000. Each batch is added whole or not at all.
             wait: seconds that each round trip may wait for room where the queue is full.
+            durability: what each round trip is confirmed by; None for the queue's own.
 
         Returns:
             One `Enqueued` for each payload, in order.
@@ -164,8 +193,11 @@ class Queue(Holding, Operating):
             As `enqueue`. The error's `enqueued` has what was added before it.
         """
         size, patience = _policy.whole(batch, "batch", low=1, high=MAX_BATCH), _arguments.patience(wait)
+        level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         self._driver.register()
-        return self._driver.run(_plans.enqueue_many(self._session, payloads, size, patience))
+        run: Any = self._checkpointed.run if level.level == "checkpointed" else self._driver.run
+        added: list[Enqueued] = run(_plans.enqueue_many(self._session, payloads, size, patience, level))
+        return added
 
     def batch(self, payloads: Iterable[Any], *, then: New, when: str = "finished", id: str | None = None) -> Batch:
         """Enqueues items that belong together, and one that follows them exactly once when they are through.

@@ -11,8 +11,10 @@ from reliq import _arguments, _codec, _ids, _plans, _policy, connect
 from reliq._arguments import DEFAULT_TIMEOUT
 from reliq._coalesce_async import AsyncCoalescer
 from reliq._codec import Codec
+from reliq._commands import Body
 from reliq._driver_async import AsyncDriver
-from reliq._gathering import Enqueues, Finishes
+from reliq._durability import MEMORY
+from reliq._gathering import Enqueues, Finishes, Levels
 from reliq._holding_async import AsyncHolding
 from reliq._keys import check_name
 from reliq._links_async import OnFailover
@@ -22,7 +24,7 @@ from reliq._session import Session
 from reliq._topology import Sentinel
 from reliq.consume_async import consume
 from reliq.errors import InvalidArgument
-from reliq.item import Batch, Enqueued, New
+from reliq.item import Batch, Enqueued, Item, New
 from reliq.typed import payload_type_of
 
 
@@ -44,22 +46,30 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         timeout: Seconds = DEFAULT_TIMEOUT,
         on_failover: OnFailover | None = None,
         mirror: Any = None,
+        durability: str = "memory",
+        durability_timeout: Seconds = 5.0,
     ) -> None:
         self.name = check_name(name)
         self._made_of: dict[str, Any] = {"url": url, "client": client, "codecs": codecs, "max_payload": max_payload}
         self._made_of |= {"payload_type": payload_type, "timeout": timeout, "on_failover": on_failover}
-        self._made_of |= {"mirror": mirror}
+        self._made_of |= {"mirror": mirror, "durability": durability, "durability_timeout": durability_timeout}
         kind = payload_type_of(payload_type)
         self._session = Session(name, codecs=codecs, max_payload=max_payload, payload_type=kind)
         connector = connect.async_connector(url or os.environ.get("RELIQ_URL"), client)
         seconds = _policy.seconds(timeout, "timeout", low=0, high=86400)
         make = AsyncDriver if mirror is None else mirror.async_guarded(self)
         self._driver: AsyncDriver = make(connector, self._session, seconds, on_failover)
-        self._enqueues = AsyncCoalescer(self._driver, Enqueues())
-        self._finishes = AsyncCoalescer(self._driver, Finishes())
+        self._durability = _arguments.durability(durability, MEMORY, mirrored=mirror is not None)
+        self._session.patience = _policy.seconds(durability_timeout, "durability_timeout", low=0.001, high=60.0)
+        self._enqueues: Levels[AsyncCoalescer[Body, Enqueued]] = Levels(
+            lambda level: AsyncCoalescer(self._driver, Enqueues(level))
+        )
+        self._finishes: Levels[AsyncCoalescer[Item, list[str]]] = Levels(
+            lambda level: AsyncCoalescer(self._driver, Finishes(level))
+        )
         self._session.owner = self
         self.mirror = mirror
-        self._checkpointed = None if mirror is None else mirror.async_link(self)
+        self._checkpointed: Any = None if mirror is None else mirror.async_link(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process makes the same queue of. A client object stays where it is."""
@@ -92,22 +102,35 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         headers: Mapping[str, str] | None = None,
         group: str | None = None,
         wait: Seconds = 0.0,
+        durability: str | None = None,
     ) -> Enqueued:
         """Asyncio twin of `Queue.enqueue`."""
         new, patience = New(payload, id, delay, at, headers, group), _arguments.patience(wait)
         body = _plans.body_of(self._session, new, iter(_ids.new_keys(1)))
+        level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         await self._driver.register()
+        if level.level == "checkpointed":
+            added: list[Enqueued] = await self._checkpointed.enqueue([body], patience)
+            return added[0]
         if patience:
-            return (await self._driver.run(_plans.enqueue(self._session, [body], patience)))[0]
-        return await self._enqueues.call(body)
+            return (await self._driver.run(_plans.enqueue(self._session, [body], patience, level)))[0]
+        return await self._enqueues[level].call(body)
 
     async def enqueue_many(
-        self, payloads: Iterable[Any], *, batch: int = MAX_BATCH, wait: Seconds = 0.0
+        self,
+        payloads: Iterable[Any],
+        *,
+        batch: int = MAX_BATCH,
+        wait: Seconds = 0.0,
+        durability: str | None = None,
     ) -> list[Enqueued]:
         """Asyncio twin of `Queue.enqueue_many`."""
         size, patience = _policy.whole(batch, "batch", low=1, high=MAX_BATCH), _arguments.patience(wait)
+        level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         await self._driver.register()
-        return await self._driver.run(_plans.enqueue_many(self._session, payloads, size, patience))
+        run: Any = self._checkpointed.run if level.level == "checkpointed" else self._driver.run
+        added: list[Enqueued] = await run(_plans.enqueue_many(self._session, payloads, size, patience, level))
+        return added
 
     async def batch(
         self, payloads: Iterable[Any], *, then: New, when: str = "finished", id: str | None = None

@@ -15,7 +15,7 @@ PACKAGE = Path(reliq.__file__).parent
 ORDER = """
     errors answers item
     _keys _ids _codec _scripts
-    _blobs codecs typed
+    _blobs codecs typed _durability
     _session _reading _commands _policy _topology _plans _gathering _consume_rules _consuming _arguments
     _ledger _handlers _worker_options _sources _settling _winding_down _turns
     _schedule _cron

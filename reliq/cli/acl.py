@@ -37,10 +37,14 @@ _OPTIONS = (
     click.option("--also", multiple=True, metavar="ROLE", help="One more role for the same user; several times."),
     click.option("--as", "form", type=click.Choice(FORMS), default="file", help="A line of a file, or a command."),
     click.option("--any-script", is_flag=True, help="Not only the scripts of this version, and no loading of scripts."),
-    click.option("--no-load", is_flag=True, help="No loading of scripts: an administrator does it with `reliq acl load`."),
+    click.option(
+        "--no-load", is_flag=True, help="No loading of scripts: an administrator does it with `reliq acl load`."
+    ),
     click.option("--no-info", is_flag=True, help="No right to INFO."),
     click.option("--waitaof", is_flag=True, help="May wait for the disk; not for Redis 7.0."),
-    click.option("--password-stdin", is_flag=True, help="Read a password from stdin, and print its digest in the line."),
+    click.option(
+        "--password-stdin", is_flag=True, help="Read a password from stdin, and print its digest in the line."
+    ),
 )
 
 

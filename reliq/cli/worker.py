@@ -103,7 +103,7 @@ def _row(info: WorkerInfo, now: float) -> dict[str, Any]:
 @duration_option("--max-age", default=30.0, help="It is to be no older than this: 30s by default.")
 @click.pass_obj
 def check(options: Options, file: Path, max_age: float) -> None:
-    """Look at the heartbeat FILE of a worker: 0 where it is well, 1 where it is not. Needs no server."""
+    """Look at the FILE of a worker's --heartbeat-file: 0 where it is well, 1 where it is not. Needs no server."""
     from reliq.health import check_file
 
     if problems := check_file(file, max_age):

@@ -80,7 +80,7 @@ def print_table(report: Report) -> None:
 def _rows(report: Report) -> list[tuple[str, str, str]]:
     killed = f"held by {report.killed} when it was killed: {report.held}" if report.killed else "no worker was killed"
     lines = ", ".join(map(str, report.lost_lines[:5])) + (" ..." if report.lost > 5 else "")
-    return [
+    rows = [
         ("recipients", str(report.recipients), f"of {report.lines} lines"),
         ("malformed", str(report.malformed), "reported with line and reason"),
         ("delivered", str(report.delivered), ""),
@@ -92,3 +92,7 @@ def _rows(report: Report) -> list[tuple[str, str, str]]:
         ("seconds", f"{report.seconds:.1f}", ""),
         ("items/s", f"{report.per_second:.0f}", ""),
     ]
+    if report.rebuilt is not None:
+        again = f"from Postgres, {'verified' if report.verified else 'NOT VERIFIED'}; sent again: {report.duplicates_by_loss}"
+        rows.insert(7, ("rebuilt", str(report.rebuilt), again))
+    return rows

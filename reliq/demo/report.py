@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliq.demo.crash import Crash
+from reliq.demo.loss import Loss
 from reliq.demo.mailer import message_id_of
 from reliq.demo.recipients import Recipients
 from reliq.demo.smtplog import Accepted
@@ -36,6 +37,10 @@ class Report:
         recovered: those of them that other workers delivered later.
         conserved: whether the queue's counters add up to the recipients.
         seconds: from the first claim to the end of the last item.
+        rebuilt: items that came back from Postgres after Redis was lost; None where it was not.
+        verified: whether Redis agreed with Postgres after that.
+        duplicates_by_loss: mails that were accepted again after the loss of Redis, which had not told Postgres yet that
+            they were done.
     """
 
     lines: int
@@ -52,6 +57,9 @@ class Report:
     recovered: int
     conserved: bool
     seconds: float
+    rebuilt: int | None = None
+    verified: bool = True
+    duplicates_by_loss: int = 0
 
     @property
     def per_second(self) -> float:
@@ -68,6 +76,7 @@ class Report:
             (self.unexpected > 0, f"{self.unexpected} mails belong to no recipient"),
             (reported != self.lines, f"{self.lines - reported} lines were neither delivered nor reported"),
             (not self.conserved, "the queue's counters do not add up to the recipients"),
+            (not self.verified, "Redis did not agree with Postgres after the rebuild"),
         )
         return [text for applies, text in found if applies]
 
@@ -86,7 +95,13 @@ class Report:
 
 
 def reconcile(
-    found: Recipients, reported: int, mails: Sequence[Accepted], crash: Crash | None, counts: Counts, seconds: float
+    found: Recipients,
+    reported: int,
+    mails: Sequence[Accepted],
+    crash: Crash | None,
+    counts: Counts,
+    seconds: float,
+    loss: Loss | None = None,
 ) -> Report:
     """Holds the SMTP log against the recipients.
 
@@ -97,6 +112,7 @@ def reconcile(
         crash: the worker that was killed.
         counts: the queue's counters at the end.
         seconds: how long it took.
+        loss: what was done when Redis was lost.
     """
     addresses = {message_id_of(recipient.item_id): recipient for recipient in found.recipients}
     ours = [
@@ -120,6 +136,9 @@ def reconcile(
         recovered=len(held & _delivered_again(crash, ours)),
         conserved=_conserved(counts, len(found.recipients)),
         seconds=seconds,
+        rebuilt=loss.rebuilt if loss else None,
+        verified=loss.verified if loss else True,
+        duplicates_by_loss=_again_after(loss, ours),
     )
 
 
@@ -129,6 +148,14 @@ def _held(crash: Crash | None, mails: Sequence[Accepted]) -> frozenset[str]:
         return frozenset()
     others = {mail.message_id for mail in mails if mail.worker != crash.worker and mail.delivery == 1}
     return crash.open_mails - others
+
+
+def _again_after(loss: Loss | None, mails: Sequence[Accepted]) -> int:
+    """Mails that were accepted after a loss, and had been before it."""
+    if loss is None:
+        return 0
+    before = {mail.message_id for mail in mails if mail.at < loss.at}
+    return sum(mail.at >= loss.at and mail.message_id in before for mail in mails)
 
 
 def _sent_by(crash: Crash | None, mails: Sequence[Accepted]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from typing import Self
 
 from reliq.demo import report, smtplog
 from reliq.demo.crash import Crash, kill_between
+from reliq.demo.loss import Insurance, Loss
 from reliq.demo.processes import Child, Crew
 from reliq.demo.progress import Display
 from reliq.demo.recipients import Recipients
@@ -36,12 +37,15 @@ _PATIENCE = 60.0  # seconds beyond a lease without anything happening
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: a server's URL (None: a server of its own), workers, seconds of lease, where to keep SMTP's log."""
+    """What to run: a server's URL (None: a server of its own), workers, seconds of lease, where to keep SMTP's log, and
+    whether that server is to be lost on the way.
+    """
 
     url: str | None = None
     workers: int = 3
     lease: float = 3.0
     smtp_log: Path | None = None
+    lose_redis: bool = False
 
 
 class Scenario:
@@ -56,6 +60,7 @@ class Scenario:
         self.display = display
         self.total = len(found.recipients)
         self.crash: Crash | None = None
+        self.loss: Loss | None = None
         self._stack = ExitStack()
         self._replaced = 0
         self._accepted = 0  # mails in the SMTP log so far
@@ -71,13 +76,16 @@ class Scenario:
         self._stack.__exit__(kind, error, tb)
 
     def _start(self, stack: ExitStack) -> None:
-        self.url = _address(self.plan.url) if self.plan.url else stack.enter_context(Server()).socket_url
+        server = None if self.plan.url else stack.enter_context(Server())
+        self.url = server.socket_url if server else _address(self.plan.url or "")
         name = f"demo-{secrets.token_hex(4)}"
         with Queue(name, self.url, timeout=_SHORT) as first_contact:
             first_contact.pause(claim=True)  # all workers begin at the same time
         self.queue = stack.enter_context(Queue(name, self.url))
         if self.plan.url:
             stack.callback(self._leave_nothing)
+        if server and self.plan.lose_redis:
+            self._insurance = stack.enter_context(Insurance(server, name))
         arguments = [str(self.plan.smtp_log)] if self.plan.smtp_log else []
         self._smtp = stack.enter_context(Child("the SMTP server", "reliq.demo.smtp", *arguments))
         greeting = json.loads(self._smtp.greeting())
@@ -109,8 +117,7 @@ class Scenario:
             ReliqError: the server can't be used.
         """
         self._enqueue()
-        for worker in [self._add_worker() for _ in range(self.plan.workers)]:
-            worker.greeting()
+        self._add_crew()
         self.display.begin(self.total)
         started = time.monotonic()
         self.queue.resume()
@@ -124,6 +131,14 @@ class Scenario:
         first, second = (self.queue.enqueue_many(self._items()) for _ in range(2))
         created, again = (sum(one.created for one in outcome) for outcome in (first, second))
         self.display.say(f"enqueued {created} items; enqueued again: {again} new, {len(second) - again} known already")
+
+        if self.plan.lose_redis:
+            self._insurance.await_rows(self.total)
+            self.display.say(f"Postgres has a row for each of the {self.total} items")
+
+    def _add_crew(self) -> None:
+        for worker in [self._add_worker() for _ in range(self.plan.workers)]:
+            worker.greeting()
 
     def _items(self) -> Iterator[New]:
         return (New(recipient.payload, id=recipient.item_id) for recipient in self.found.recipients)
@@ -141,6 +156,7 @@ class Scenario:
         while time.monotonic() - changed_at < self.plan.lease + _PATIENCE:
             self._read_log()
             self._maybe_kill()
+            self._maybe_lose()
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + _COUNTS_EVERY
                 counts = self._look()
@@ -187,6 +203,24 @@ class Scenario:
             self._add_worker()
             self.display.say(self._told(self.crash))
 
+    def _maybe_lose(self) -> None:
+        """Once a quarter is delivered Redis goes, with what it had. Workers that meet the empty one stop by themselves."""
+        if not self.plan.lose_redis or self.loss is not None or self._accepted < self.total / 4:
+            return
+        killed_at = self._insurance.lose()
+        self.display.say(
+            "killed Redis (SIGKILL), removed its data, started an empty one: workers refuse to go on with it"
+        )
+        self._workers.stop()
+        self.loss = self._insurance.bring_back(killed_at)
+        self.display.say(
+            f"rebuilt from Postgres in {self.loss.seconds:.1f} s: {self.loss.rebuilt} items came back in order, "
+            f"{self.loss.remembered} ids are remembered; {'verified' if self.loss.verified else 'NOT VERIFIED'}"
+        )
+        self.queue.close()  # of connections to the old server
+        self.queue.adopt()
+        self._add_crew()
+
     def _told(self, crash: Crash) -> str:
         return (
             f"killed {crash.worker} (pid {crash.pid}, SIGKILL). {len(crash.unfinished)} of its items were accepted by "
@@ -196,7 +230,7 @@ class Scenario:
     def _account(self, reported: int, seconds: float) -> Report:
         """From the log as the SMTP server wrote it, read again from its start."""
         mails = smtplog.read(self._log)
-        return report.reconcile(self.found, reported, mails, self.crash, self.queue.counts(), seconds)
+        return report.reconcile(self.found, reported, mails, self.crash, self.queue.counts(), seconds, self.loss)
 
 
 def _address(url: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reliq.mirror.follower import Pace
     from reliq.mirror.rebuild import RebuildPlan, RebuildProgress, Verification
     from reliq.mirror.reconcile import Reconciliation
+    from reliq.mirror.relay import OutboxStatus
     from reliq.mirror.store import Store
     from reliq.queue_async import AsyncQueue
 
@@ -214,6 +215,52 @@ class Mirror:
         from reliq.mirror.guard import AsyncGuardedDriver, Guard
 
         return AsyncGuardedDriver.of(Guard(self.store, queue, rebuilds=self.on_state_lost == "rebuild"))
+
+    # Outbox and effects
+
+    def relay(self, queues: Queue | Iterable[Queue], *, stop: threading.Event | None = None, once: bool = False) -> int:
+        """Carries what `enqueue_in` and `reliq.enqueue` have written from Postgres to Redis, in order.
+
+        A row is carried when its transaction has committed. One relay of a queue is active, others stand by. Where
+        Redis is away or the queue takes nothing, it waits and keeps the order. A row that can't be sent is set aside in
+        `reliq.outbox_refused`. What goes to a mirrored queue stays in Postgres until its follower has met it. Marks of
+        `finish_in` that nobody can ask for any more are forgotten on the way.
+
+        Args:
+            queues: one or several, each with a connection to Postgres and a thread of its own; what SQL wrote as JSON
+                goes through their codecs.
+            stop: set it to end; a batch that is being sent is finished.
+            once: end when what is there has been carried, or raise what prevents that.
+
+        Returns:
+            With `once`, how many rows it dealt with.
+
+        Raises:
+            MirrorSchema: the tables are missing, or this user lacks a right.
+            MirrorConflict: with `once`, another relay is active.
+
+        If the process dies, nothing is lost and nothing is enqueued twice.
+        """
+        from reliq.mirror.relay import Relay, relay
+
+        listed = [queues] if isinstance(queues, Queue) else list(queues)
+        if not listed or not all(isinstance(queue, Queue) for queue in listed):
+            raise InvalidArgument("relay takes a Queue, or several")
+        self.store.check()
+        if once:
+            return sum(Relay(self.store, queue).run_once() for queue in listed)
+        relay(self.store, listed, stop=stop)
+        return 0
+
+    def outbox(self) -> list[OutboxStatus]:
+        """The outboxes that have rows, by queue: how many wait, for how long, and how many were set aside.
+
+        Raises:
+            MirrorUnavailable, MirrorSchema.
+        """
+        from reliq.mirror.relay import outbox_status
+
+        return outbox_status(self.store)
 
     # Bringing a queue back
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from reliq.mirror._journal import Journal
+from reliq.mirror._journal import NONE_ENDED, Ended, Journal
 from reliq.mirror._rows import MISSING, BatchRow, End, Row, batch_row, end_of, forgotten, has_ended, row_of
 from reliq.mirror.store import Connection, columns, query
 
@@ -62,34 +62,46 @@ class Copier:
         self._journal = journal
         self._mean = PART_BYTES / FIRST_PART  # bytes of a value
 
-    def copy(self, target: Target, ids: Iterable[bytes]) -> Copied:
-        """Brings the rows of these items up to date, in the caller's transaction."""
-        total = Copied()
-        for told in self._told(list(ids)):
+    def copy(self, target: Target, ids: Iterable[bytes], ended: Ended = NONE_ENDED) -> Copied:
+        """Brings the rows of these items up to date, in the caller's transaction.
+
+        Those that are known to have ended are asked for only where they have a row: for its end marker.
+        """
+        ids = list(ids)
+        gone = [key for key in ids if key in ended.ids]
+        total = Copied(ended=len(gone))
+        if gone:
+            known = _with_rows(target, gone)
+            ids = known + [key for key in ids if key not in ended.ids]
+            total.ended -= len(known)
+        for told in self._told(ids) if ended.complete else self._told_by_value(ids):
             total += write(target, told)
         return total
 
-    def _told(self, ids: Sequence[bytes]) -> Iterator[Told]:
-        """First the values alone, by a plain command: most items have ended by now, and of these no more is needed."""
+    def _told_by_value(self, ids: Sequence[bytes]) -> Iterator[Told]:
+        """First the values alone, by a plain command: that is less where most items have ended by now."""
         at = 0
         while at < len(ids):
             part = ids[at : at + self.part]
             values = self._journal.values(part)
             at += len(part)
             self.learn([value for value in values if value])
-            yield from self.sorted_out(part, values)
+            known = list(zip(part, values, strict=True))
+            yield Told(ends=[end_of(key, value) for key, value in known if value and has_ended(value)])
+            yield from self._told([key for key, value in known if not (value and has_ended(value))])
 
-    def sorted_out(self, ids: Sequence[bytes], values: Sequence[bytes | None]) -> Iterator[Told]:
-        """Items by what their values say, those that live with all that there is to know."""
-        known = list(zip(ids, values, strict=True))
-        yield Told(ends=[end_of(key, value) for key, value in known if value and has_ended(value)])
-        others = [key for key, value in known if not (value and has_ended(value))]
-        for start in range(0, len(others), min(self.part, PART)):
-            yield self._looked_at(others[start : start + min(self.part, PART)])
+    def _told(self, ids: Sequence[bytes]) -> Iterator[Told]:
+        at = 0
+        while at < len(ids):
+            part = ids[at : at + min(self.part, PART)]
+            at += len(part)
+            yield self._looked_at(part)
 
     def _looked_at(self, ids: Sequence[bytes]) -> Told:
         told = Told()
-        for key, reply in zip(ids, self._journal.get(ids), strict=True):
+        replies = self._journal.get(ids)
+        self.learn([reply[1] for reply in replies if reply[1]])
+        for key, reply in zip(ids, replies, strict=True):
             state, record = reply[0], reply[1]
             if not state:
                 told.unknown.append(key)
@@ -109,6 +121,14 @@ class Copier:
         if values:
             mean = sum(map(len, values)) / len(values)
             self._mean = mean if mean > self._mean else (self._mean + mean) / 2
+
+
+def _with_rows(target: Target, ids: Sequence[bytes]) -> list[bytes]:
+    """Those of the ids that the mirror has anything of."""
+    if not (target.has_rows or target.has_pending):
+        return []
+    found = query(target.connection, "known_ids", {"queue": target.queue, "ids": ids})
+    return [key for (key,) in found]
 
 
 def write(target: Target, told: Told) -> Copied:

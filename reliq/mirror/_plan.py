@@ -15,7 +15,8 @@ from reliq.item import ItemState
 
 LIVE = ("queued", "scheduled", "in_progress", "orphaned", "dead")
 FOLLOWED = 30.0  # seconds; a follower that wrote within them is taken to be running
-IN_PROGRESS = ("requeue", "hold")
+FORGIVEN = 60.0  # seconds of state that a server may lack: asynchronous failovers were seen to lose up to 22
+TICKS = 200_000  # of a stamp in a second: lua/_stamp.lua
 
 
 class Entry(NamedTuple):
@@ -221,6 +222,11 @@ def unlike_default(settings: Mapping[str, str]) -> dict[str, str]:
     listed = re.search(r"^local SETTINGS = \{(.*?)^\}", _scripts.load("inspect").source, re.MULTILINE | re.DOTALL)
     defaults = dict(re.findall(r"'(\w+)', '([^']*)',", listed[1] if listed else ""))
     return {name: str(value) for name, value in settings.items() if str(value) != defaults.get(name)}
+
+
+def too_old(top_stamp: int, stamp: int) -> bool:
+    """Whether a server whose last stamp this is lacks more than a crash or a failover takes."""
+    return top_stamp - stamp > FORGIVEN * TICKS
 
 
 class Digest:

@@ -166,9 +166,9 @@ class _SQLAlchemy:
     """A Connection, or a Session, which gives the connection of its transaction."""
 
     def __init__(self, handle: Any) -> None:
-        if not callable(getattr(handle, "in_transaction", None)):
+        self._handle = handle() if callable(handle) else handle  # a scoped session gives the one of this thread
+        if not hasattr(self._handle, "in_transaction"):
             raise InvalidArgument(f"expected a connection or a session of SQLAlchemy, not {_name(handle)}")
-        self._handle = handle
 
     def is_open(self) -> bool:
         return bool(self._handle.in_transaction())
@@ -193,7 +193,7 @@ class _SQLAlchemy:
 
 class _AsyncSQLAlchemy:
     def __init__(self, handle: Any) -> None:
-        self._handle = handle
+        self._handle = handle() if callable(handle) else handle
 
     def is_open(self) -> bool:
         return bool(self._handle.in_transaction())

@@ -51,7 +51,7 @@ def finish_in(connection: Any, item: Item) -> bool | Awaitable[bool]:
         or above and a mark that was committed since the transaction began: roll back and try again.
 
     If the caller dies before it has committed there is neither mark nor effect; after that the next delivery sees False.
-    Marks are kept for as long as the relay or the follower of the queue is told, see `Mirror.forget_effects`.
+    The relay forgets a mark when the queue does not hold the item any more and would not remember its id either.
     """
     parameters = {"queue": item.queue, "id": item.key, "epoch": item.epoch, "delivery": item.delivery}
     if (awaitable := async_transaction_of(connection)) is not None:
@@ -72,7 +72,9 @@ async def _mark_async(transaction: AsyncTransaction, parameters: dict[str, Any])
 
 
 def _not_in_a_transaction() -> InvalidArgument:
-    return InvalidArgument("the connection is in autocommit mode: the mark would not commit with what you write beside it")
+    return InvalidArgument(
+        "the connection is in autocommit mode: the mark would not commit with what you write beside it"
+    )
 
 
 class effects_once(Generic[C]):  # noqa: N801  used as a function is
@@ -110,9 +112,7 @@ class effects_once(Generic[C]):  # noqa: N801  used as a function is
             self._block = opened.pop_all()
         return fresh
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._block.__exit__(kind, error, tb)
 
     async def __aenter__(self) -> bool:

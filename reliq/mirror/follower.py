@@ -15,8 +15,9 @@ from functools import partial
 from reliq import errors
 from reliq.errors import MirrorConflict, Rebuilding, ReliqError, StaleEpoch
 from reliq.mirror._copying import Copier, Target, copy_batches, copy_settings
-from reliq.mirror._journal import Facts, Journal, Page, order
+from reliq.mirror._journal import NONE_ENDED, Facts, Journal, Page, order
 from reliq.mirror._pending import Pending
+from reliq.mirror._plan import too_old
 from reliq.mirror._resync import Resync
 from reliq.mirror.store import Connection, Store, query, translated
 from reliq.queue import Queue
@@ -197,6 +198,8 @@ class _Turn:
             adopt(self._connection, self._journal, self._queue, error.found)
             has_rows, state = self._read_queue()
         facts = self._note(self._journal.facts())
+        if too_old(query(self._connection, "guard_facts", {"queue": self._queue})[0][3], facts.stamp):
+            raise errors.StateLost(self._queue, epoch=self._epoch, older=True)  # its state would replace the later one
         query(self._connection, "go_on_following", {"queue": self._queue, "follower": self._follower.name})
         if state == "resyncing" or not self._position or facts.server != self._server:
             self._resync(keep_unknown=self._server not in ("", facts.server))
@@ -268,7 +271,8 @@ class _Turn:
         self._passed(page)
 
     def _copy(self, page: Page, target: Target) -> None:
-        self._copier.copy(target, page.ids)
+        ended = self._journal.ended_since(order(page.first)[0]) if page.first else NONE_ENDED
+        self._copier.copy(target, page.ids, ended)
         if page.batches:
             copy_batches(target, self._journal, page.batches)
         if page.settings:

@@ -19,6 +19,7 @@ from reliq._driver_async import AsyncDriver
 from reliq._session import Command, Session
 from reliq.errors import MirrorConflict, MirrorError, ReliqError, StaleEpoch, StateLost
 from reliq.mirror import rebuild
+from reliq.mirror._plan import FORGIVEN, too_old
 from reliq.mirror.store import Store
 from reliq.queue import Queue
 
@@ -28,8 +29,6 @@ T = TypeVar("T")
 log = logging.getLogger("reliq")
 
 FRESH = 1.0  # seconds; many connections of a process come at once
-FORGIVEN = 60.0  # seconds of state that a server may lack: asynchronous failovers were seen to lose up to 22
-TICKS = 200_000  # of a stamp in a second: lua/_stamp.lua
 REBUILD_WAIT = 3600.0  # seconds that a client waits while another one rebuilds
 
 
@@ -78,7 +77,7 @@ def _is_older(facts: Facts, seen: Seen) -> bool:
     the mirror's position, and what it has before that is older. What a failover or a crash loses is forgiven: the
     follower finds out what it was, and `reconcile` puts it back.
     """
-    if facts.top_stamp - seen.stamp > FORGIVEN * TICKS:
+    if too_old(facts.top_stamp, seen.stamp):
         return True
     if facts.state != "following" or not facts.position or not seen.entry:
         return False

@@ -75,6 +75,10 @@ ON CONFLICT (queue, id) DO UPDATE SET
 -- name: meet_pending
 DELETE FROM reliq.pending WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
 
+-- name: known_ids
+SELECT id FROM reliq.items WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[])
+UNION SELECT id FROM reliq.pending WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
+
 -- Items that have ended, with their markers, and those that Redis does not know any more, without one.
 -- name: end_items
 WITH told (id, marker, seconds) AS MATERIALIZED (
@@ -157,9 +161,6 @@ SELECT queue, epoch, state, lag_items, lag_seconds,
 FROM reliq.queues
 WHERE %(queues)s::text[] IS NULL OR queue = ANY(%(queues)s::text[])
 ORDER BY queue;
-
--- name: count_rows
-SELECT state, count(*) FROM reliq.items WHERE queue = %(queue)s GROUP BY state;
 
 -- durability="checkpointed" -------------------------------------------------------------------------------------------
 
@@ -470,3 +471,16 @@ VALUES (%(recovery)s, %(queue)s, 'reconcile', 'verified', '', '{}', %(report)s::
 
 -- name: guard_facts
 SELECT epoch, state, position, top_stamp FROM reliq.queues WHERE queue = %(queue)s;
+
+-- For a queue that is gone for good, as those of the demo are.
+-- name: forget_queue
+WITH
+    gone_items AS (DELETE FROM reliq.items WHERE queue = %(queue)s),
+    gone_ended AS (DELETE FROM reliq.ended WHERE queue = %(queue)s),
+    gone_batches AS (DELETE FROM reliq.batches WHERE queue = %(queue)s),
+    gone_pending AS (DELETE FROM reliq.pending WHERE queue = %(queue)s),
+    gone_outbox AS (DELETE FROM reliq.outbox WHERE queue = %(queue)s),
+    gone_refused AS (DELETE FROM reliq.outbox_refused WHERE queue = %(queue)s),
+    gone_effects AS (DELETE FROM reliq.effects WHERE queue = %(queue)s),
+    gone_recoveries AS (DELETE FROM reliq.recoveries WHERE queue = %(queue)s)
+DELETE FROM reliq.queues WHERE queue = %(queue)s;

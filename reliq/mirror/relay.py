@@ -219,7 +219,9 @@ def relay(store: Store, queues: Sequence[Queue], *, stop: threading.Event | None
             errors.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(Relay(store, queue),), name=f"relay-{queue.name}") for queue in queues]
+    threads = [
+        threading.Thread(target=work, args=(Relay(store, queue),), name=f"relay-{queue.name}") for queue in queues
+    ]
     try:
         for thread in threads:
             thread.start()

@@ -198,6 +198,33 @@ def test_ls(run: Call, emails: reliq.Queue) -> None:
     assert "1m 3" in table
 
 
+@pytest.mark.parametrize("kind", [(), ("--async",), ("--processes", "2")])
+def test_ls_of_one_that_runs(run: Call, url: str, emails: reliq.Queue, folder: Path, kind: tuple[str, ...]) -> None:
+    """While it runs it is on the list, one of its processes sweeps; when it has stopped it is gone."""
+
+    def listed() -> list[dict[str, object]]:
+        ran = run("-o", "json", "worker", "ls", "emails")
+        return ran.data if ran.code == 0 else []
+
+    args = ("handlers:where", "--queue", "emails", "--concurrency", "3", *kind)
+    with started(url, *RUN, *args, cwd=folder) as process:
+        wait_until(lambda: len(listed()) == (2 if "--processes" in kind else 1), "it is there", timeout=20)
+        assert {entry["handlers"] for entry in listed()} == {3}
+        assert [entry["sweeps"] for entry in listed()].count(True) == 1
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    assert listed() == []
+
+
+def test_recurring_items_are_handled(url: str, emails: reliq.Queue, folder: Path) -> None:
+    """Nothing but a worker is needed: it enqueues them and handles them."""
+    emails.set_cron("often", "* * * * * *", "x")
+    args = ("handlers:where", "--queue", "emails", "--max-items", "2")
+    with started(url, *RUN, *args, cwd=folder) as process:
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, json.loads(out)["finished"]) == (0, 2), err
+
+
 def test_ls_of_nobody(run: Call, emails: reliq.Queue) -> None:
     """A queue that nobody works on, and one that does not exist, are nothing found."""
     assert run("worker", "ls", "emails").code == 3

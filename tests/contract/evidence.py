@@ -82,7 +82,7 @@ class Snapshot:
         return [key for key, record in self.items.items() if key not in self.live and record[7:8] in how]
 
     def cancelled_places(self) -> list[bytes]:
-        cancelled = set(self.marked({b"c"}))
+        cancelled = set(self.marked({b"c", b"p"}))
         return [key for key in self.queued if key in cancelled]
 
     def held(self) -> list[bytes]:

@@ -208,7 +208,7 @@ def test_those_who_gave_up_are_forgotten(queue: Queue, clock: Clock, redis_clien
     for item_id in "ab":
         queue.enqueue(1, id=item_id)
         with pytest.raises(WaitTimeout):
-            queue.wait(item_id, 0.01)
+            queue.wait(item_id, 0.5)  # time enough to be noted
         clock.advance(10)
     assert redis_client.zrange(WATCHED, 0, -1) == [b"b"]
 

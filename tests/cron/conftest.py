@@ -53,11 +53,8 @@ def queue(open_queue: OpenQueue) -> Queue:
 def tick(queue: Queue) -> int:
     """What a scheduler does, by the client that the queue is."""
     either: Any = queue
-    made: int
-    if isinstance(either, SyncedQueue):
-        made = either._runner.run(cron.tick_async(either._queue))
-    else:
-        made = cron.tick(either)
+    is_async = isinstance(either, SyncedQueue)
+    made: int = either._runner.run(cron.tick_async(either._queue)) if is_async else cron.tick(either)
     return made
 
 

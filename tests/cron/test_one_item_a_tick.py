@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 from contract.clients import Clock
-from cron.conftest import START, OpenQueue, at, ids, tick
+from cron.conftest import START, OpenQueue, at, ids, send, tick
 from proxy import FaultProxy
 from servers import wait_until
 
-from reliq import Queue, _scripts
+from reliq import Queue, _cron, _scripts
 from reliq.embedded import Server
 
 ROOT = Path(__file__).parents[2]
@@ -156,3 +156,18 @@ def run_until(url: str, start: int, last: int, end: int) -> int:
             if reached >= last:
                 program.kill()
     return reached
+
+
+def test_changed_between_a_look_and_the_tick(open_queue: OpenQueue, clock: Clock) -> None:
+    """A scheduler that has seen the definition as it was before enqueues nothing of it."""
+    slow, other = open_queue(), open_queue()
+    slow.set_cron("report", "* * * * *", "old")
+    clock.advance(60)
+    ticking = _cron.tick(slow._session)
+    write = ticking.send(send(slow, next(ticking)))
+    other.set_cron("report", "* * * * *", "new")
+    with pytest.raises(StopIteration) as stopped:
+        ticking.send(send(slow, write))
+    assert stopped.value.value == 0
+    assert tick(slow) == 1
+    assert [item.payload for item in slow.claim(9)] == ["new"]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from servers import server_binary
+from servers import server_binary, wait_until
 
+from reliq.errors import ServerError
 from reliq.testing.topology import Topology
 
 Start = Callable[..., Topology]
@@ -31,3 +32,16 @@ def start() -> Iterator[Start]:
 def topology(start: Start) -> Topology:
     """A master with two replicas and three Sentinels, on the lane's server."""
     return start()
+
+
+def settle(topology: Topology) -> None:
+    """Waits until a failover would work. Sentinels cut connections while they turn a master into a replica."""
+
+    def settled() -> bool:
+        try:
+            topology.wait_ready(timeout=1.0)
+        except ServerError:  # not yet
+            return False
+        return True
+
+    wait_until(settled, "the deployment is whole again", timeout=45.0)

@@ -19,7 +19,7 @@ from reliq.failover import FailoverFailed, FailoverRefused
 from reliq.testing.node import Node
 from reliq.testing.topology import Topology
 
-from .conftest import Start
+from .conftest import Start, settle
 from .writers import Writers
 
 ROOT = Path(__file__).parents[2]
@@ -58,9 +58,7 @@ def enqueue(topology: Topology, item_id: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 15 * TIMES)
-@pytest.mark.parametrize(
-    ("server", "method"), [("valkey9", "coordinated"), ("valkey9", "pause"), ("redis7", "pause")]
-)
+@pytest.mark.parametrize(("server", "method"), [("valkey9", "coordinated"), ("valkey9", "pause"), ("redis7", "pause")])
 def test_no_acknowledged_write_is_lost(server: str, method: str, start: Start) -> None:
     """Ten failovers in a row under four writers, none of whom gets an error (RELIQ_FAILOVERS for more)."""
     topology = start(server=server)
@@ -79,7 +77,9 @@ def test_no_acknowledged_write_is_lost(server: str, method: str, start: Start) -
     assert len(writers.acknowledged) > 20 * TIMES
     assert writers.lost() == []
     assert max(gaps) < GAP
-    print(f"{server} {method}: {len(writers.acknowledged)} acknowledged, gaps {min(gaps)} to {max(gaps)} s, longest call")
+    print(
+        f"{server} {method}: {len(writers.acknowledged)} acknowledged, gaps {min(gaps)} to {max(gaps)} s, longest call"
+    )
     print(f"{writers.longest:.2f} s")
 
 
@@ -110,7 +110,7 @@ def test_breaking_off_lets_writes_go_on(step: int, topology: Topology) -> None:
             failover.run(topology.url, method="pause", on_progress=stop_at(step))
         known = len(writers.acknowledged)
         wait_until(lambda: len(writers.acknowledged) > known + 20, "writers go on", timeout=8.0)
-    topology.wait_ready()
+    settle(topology)
     assert writers.lost() == []
     masters = [node for node in topology.nodes if node.info()["role"] == "master"]
     assert masters == [topology.master]
@@ -142,7 +142,7 @@ def test_the_pause_ends_by_itself_when_its_maker_is_killed(at: str, topology: To
         assert ran.returncode == -signal.SIGKILL
         known = len(writers.acknowledged)
         wait_until(lambda: len(writers.acknowledged) > known + 20, "writers go on", timeout=15.0)
-    topology.wait_ready(timeout=40.0)
+    settle(topology)
     assert writers.lost() == []
 
 
@@ -150,7 +150,9 @@ def test_it_is_refused_without_a_replica(topology: Topology) -> None:
     """Nothing is paused, and the reason is said."""
     for node in topology.replicas:
         node.kill()
-    wait_until(lambda: "no replica" in str(failover.readiness(topology.url).reasons), "Sentinels see that they are down")
+    wait_until(
+        lambda: "no replica" in str(failover.readiness(topology.url).reasons), "Sentinels see that they are down"
+    )
     with pytest.raises(FailoverRefused, match="no replica is up") as refused:
         failover.run(topology.url)
     assert refused.value.reasons

@@ -227,12 +227,17 @@ def test_there_is_no_other_role() -> None:
 @pytest.mark.parametrize("role", rights.ROLES)
 def test_the_printed_line_is_one_for_an_acl_file(role: str, tmp_path: Path) -> None:
     """A server starts with it, and the user logs in with the password whose digest is in it."""
-    ran = CliRunner().invoke(main, ["acl", role, "--user", "ann", "--queue", "emails", "--password-stdin"], input="pw\n")
+    ran = CliRunner().invoke(
+        main, ["acl", role, "--user", "ann", "--queue", "emails", "--password-stdin"], input="pw\n"
+    )
     assert ran.exit_code == 0, ran.output
     assert hashlib.sha256(b"pw").hexdigest() in ran.stdout
     file = tmp_path / "users.acl"
     file.write_text("user default on nopass +@all ~* &*\n" + ran.stdout)
-    with start_server(aclfile=str(file)) as server, redis.Redis(unix_socket_path=str(server.socket), **_ann("pw")) as ann:
+    with (
+        start_server(aclfile=str(file)) as server,
+        redis.Redis(unix_socket_path=str(server.socket), **_ann("pw")) as ann,
+    ):
         assert ann.ping()
 
 

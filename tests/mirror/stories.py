@@ -82,8 +82,9 @@ def _rows(queue: Queue, keys: list[bytes]) -> dict[bytes, dict[str, Any]]:
 def assert_same(mirror: Mirror, queue: Queue) -> None:
     """The rows are the items, one by one and part by part."""
     rows, items = rows_of(mirror, queue.name), items_of(queue)
-    assert rows.keys() == items.keys()
-    assert {key: (rows[key], items[key]) for key in rows if rows[key] != items[key]} == {}
+    assert rows.keys() == items.keys(), {key: rows.get(key, items.get(key)) for key in rows.keys() ^ items.keys()}
+    different = {key: (rows[key], items[key]) for key in rows if rows[key] != items[key]}
+    assert not different, different
 
 
 def redis_value(queue: Queue, key: bytes) -> bytes:

@@ -29,7 +29,9 @@ def connection(outbox: Outbox) -> Iterator[psycopg.Connection[Any]]:
 def test_a_committed_item_reaches_the_queue(outbox: Outbox, connection: psycopg.Connection[Any]) -> None:
     """With its id, and everything that enqueue takes."""
     item_id = assert_type(
-        enqueue_in(connection, outbox.queue, {"to": "ann", "at": dt.date(2026, 1, 2)}, headers={"trace": "1"}, group="ann"),
+        enqueue_in(
+            connection, outbox.queue, {"to": "ann", "at": dt.date(2026, 1, 2)}, headers={"trace": "1"}, group="ann"
+        ),
         str,
     )
     connection.commit()
@@ -89,7 +91,9 @@ def test_an_id_that_was_enqueued_before_is_left_as_it_is(outbox: Outbox) -> None
 def test_ids_of_all_kinds_keep_their_text(outbox: Outbox, item_id: str) -> None:
     """UUIDs, other ids, and those of 16 bytes that are none; from Python and from SQL."""
     outbox.write("python", id=item_id)
-    assert outbox.sql(f"SELECT reliq.id_text(id), reliq.pack_id('{item_id}') = id FROM reliq.outbox") == [(item_id, True)]
+    assert outbox.sql(f"SELECT reliq.id_text(id), reliq.pack_id('{item_id}') = id FROM reliq.outbox") == [
+        (item_id, True)
+    ]
     outbox.carry()
     assert outbox.queue.get(item_id).payload == "python"
 

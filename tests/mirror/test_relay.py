@@ -224,7 +224,9 @@ def test_an_id_that_reliq_never_makes_is_set_aside(outbox: Outbox) -> None:
 
 def test_what_was_set_aside_can_be_tried_again(outbox: Outbox) -> None:
     """After the cause is gone, with its id and its payload."""
-    outbox.sql("SELECT reliq.enqueue('emails', to_jsonb(repeat('x', 2000)), id => 'large', headers => '{\"a\": \"b\"}')")
+    outbox.sql(
+        "SELECT reliq.enqueue('emails', to_jsonb(repeat('x', 2000)), id => 'large', headers => '{\"a\": \"b\"}')"
+    )
     with Queue("emails", outbox.server.socket_url, max_payload=1000) as queue:
         outbox.carry(queue)
     assert [(status.waiting, status.refused) for status in outbox_status(outbox.store)] == [(0, 1)]

@@ -81,7 +81,8 @@ def prepare(admin: redis.Redis, url: str) -> Prepared:
     """One item or two in each state, an expired lease, a due item, a cancelled place and an idle worker.
 
     Of these the orphaned one and `live-2` have the turn of groups in which others wait; the dead one, `delayed` and
-    `live-1` are members of batches; the queue has limits, is mirrored, and somebody waits for room and for the end of items.
+    `live-1` are members of batches; the queue has limits and is mirrored, and somebody waits for room and for the end
+    of items.
     """
     clock = Clock()
     queue = Queue(NAME, url, timeout=5)

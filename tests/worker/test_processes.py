@@ -328,6 +328,20 @@ def test_one_process_is_recycled(queue: Queue, fleet: Begin) -> None:
     assert running.last_words() == "ended 1 0 0 0"
 
 
+def test_each_process_is_listed(queue: Queue, fleet: Begin) -> None:
+    """Every process says what it does; when all have ended none is listed any more."""
+    queue.configure()
+    running = fleet(concurrency=3)
+    wait_until(lambda: len(queue.workers()) == 2, "both are listed", timeout=20)
+    known = queue.workers()
+    assert {worker.pid for worker in known} == {process.pid for process in running.workers()}
+    assert [(worker.kind, worker.concurrency) for worker in known] == [("process", 3)] * 2
+    assert sum(worker.sweeps for worker in known) == 1
+    running.process.terminate()
+    assert running.last_words().startswith("ended")
+    assert queue.workers() == []
+
+
 def test_the_supervisor_is_killed(queue: Queue, fleet: Begin) -> None:
     """Its processes see that, end what they do, give back the rest and are gone: nothing waits for a lease."""
     queue.enqueue_many(["hold-1", "hold-2", "hold-3", "hold-4"])

@@ -67,7 +67,15 @@ def outlive(queue: Queue, held: int, seconds: float = 2.5 * LEASE) -> None:
 def renewers_of(pid: int) -> list[psutil.Process]:
     """The renewing processes of a process."""
     children = psutil.Process(pid).children()
-    return [child for child in children if "reliq._renewer" in " ".join(child.cmdline())]
+    return [child for child in children if "reliq._renewer" in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; nothing for one that has ended, whether its parent has seen that or not."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a ZombieProcess is one
+        return ""
 
 
 def take_away(queue: Queue) -> None:
@@ -121,8 +129,9 @@ def test_forgotten_items_are_left_to_their_lease(make: Make, queue: Queue) -> No
 def test_a_lost_lease_is_told_once(make: Make, queue: Queue) -> None:
     """`lost` is set and on_lost is called with each lost item, once."""
     lost: list[Item] = []
+    renewals = make(lost)
     items = claimed(queue)
-    make(lost).watch(items)
+    renewals.watch(items)
     take_away(queue)
     wait_until(lambda: len(lost) >= 3, "the loss is told")
     assert sorted(item.payload for item in lost) == [0, 1, 2]
@@ -153,8 +162,8 @@ def test_settled_items_are_not_lost(make: Make, queue: Queue) -> None:
 def test_a_later_delivery_of_the_same_item(make: Make, queue: Queue) -> None:
     """An item that this process got a second time is renewed under its new receipt; the first delivery is lost."""
     lost: list[Item] = []
-    (first,) = claimed(queue, 1)
     renewals = make(lost)
+    (first,) = claimed(queue, 1)
     renewals.watch([first])
     take_away(queue)
     (second,) = queue.claim(lease=LEASE)
@@ -190,8 +199,8 @@ def test_a_flushed_server_is_a_loss(make: Make, server: Server, redis_client: re
     """Leases that nobody knows any more are lost: handlers are told."""
     with Queue("gone", server.socket_url) as queue:
         lost: list[Item] = []
-        items = claimed(queue, 2)
         renewals = make(lost, of=queue)
+        items = claimed(queue, 2)
         renewals.watch(items)
         redis_client.flushall()
         wait_until(lambda: len(lost) == 2, "the loss is told")
@@ -260,8 +269,8 @@ def test_nothing_is_left_after_stop(kind: str, queue: Queue) -> None:
 def test_a_fork_renews_nothing(make: Make, queue: Queue) -> None:
     """The child of a fork has no items and renews none; the parent's go on, also when the child stops its copy."""
     lost: list[Item] = []
-    items = claimed(queue)
     renewals = make(lost)
+    items = claimed(queue)
     renewals.watch(items)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: that is what is tested
