@@ -23,8 +23,8 @@ end
 
 -- Looks at the head of the queue for up to `wanted` items. Returns what it saw: ids and records to claim, their
 -- `bytes`, and how many places it `used`; among these, as lists or nil, the `cancelled` ids, the `broken` ones without
--- a readable record, and those to be `parked`, because their group has no turn left; and `more` where it skipped so many
--- that it stopped.
+-- a readable record, and those to be `parked`, because their group has no turn left; and `more` where it skipped so
+-- many that it stopped.
 local SKIP = 1000
 
 local function note_skipped(seen, kind, id)

@@ -48,6 +48,8 @@ local function finish_runs(from, to, now)
     add('finished', done)
     forget(now)
     save()
+  else
+    leave_trace()
   end
   return lost, wakes
 end

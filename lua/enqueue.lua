@@ -42,6 +42,7 @@ local lists, there
 ids, lists, there = unknown(ids, { bodies, dues, names })
 n = #ids
 if n == 0 then
+  leave_trace()
   return { 'ok', known, there }
 end
 bodies, dues, names = unpack(lists)

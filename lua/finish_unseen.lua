@@ -73,5 +73,7 @@ if #ended > 0 then
   end
   save()
   wake_workers(wakes, now)
+else
+  leave_trace()
 end
 return { 'ok', known, lost }

@@ -93,6 +93,8 @@ end
 if #ended > 0 then
   wakes = wakes + cold().go_on_after(ended, 'finished', now)
   forget(now)
+else
+  leave_trace()
 end
 save()
 cold().wake_for(wakes, later, now)

@@ -1,4 +1,4 @@
-"""Plain commands to servers and Sentinels, for what is done to a deployment rather than to a queue. Sync, no retries."""
+"""Plain commands to servers and Sentinels, for what is done to a deployment rather than to a queue. No retries."""
 
 from __future__ import annotations
 

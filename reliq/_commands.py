@@ -154,7 +154,7 @@ def finish_with(
     return Command(_scripts.load("finish_with"), args, decode, [item.key for item, _ in endings], durability)
 
 
-def finish_unseen(items: Sequence[Item]) -> Command[list[str]]:
+def finish_unseen(items: Sequence[Item], durability: Durability = MEMORY) -> Command[list[str]]:
     """Ends items whose claim the server never saw, where nobody else had them. Returns the ids that it did not end."""
     args: list[bytes | str | int] = []
     for item in items:
@@ -163,7 +163,7 @@ def finish_unseen(items: Sequence[Item]) -> Command[list[str]]:
     def decode(reply: Reply) -> list[str]:
         return [items[int(i)].id for i in reply[2]]
 
-    return Command(_scripts.load("finish_unseen"), args, decode, [item.key for item in items])
+    return Command(_scripts.load("finish_unseen"), args, decode, [item.key for item in items], durability)
 
 
 def checkpoint(item: Item, progress: bytes, lease: float) -> Command[bool]:

@@ -190,6 +190,9 @@ class Driver:
         if isinstance(reply, RedisError):
             self._keep(connection, reply)
             raise _replies.refusal(reply, command, self.session, connection) from reply
+        if isinstance(confirmation, RedisError):
+            self._keep(connection, confirmation)
+            raise _replies.unconfirmed(confirmation, command, self.session, connection) from confirmation
         self._links.keep(connection)
         outcome = self.session.accept(command, reply)
         achieved, reached = _durability.judge(wanted, confirmation, known)
@@ -201,7 +204,9 @@ class Driver:
         """Two replies; those that are errors as values, so that the second one is read in any case."""
         try:
             connection.send_packed_command((packed,), check_health=False)
-            return self._read(connection), self._read(connection)
+            first = self._read(connection)
+            ended = isinstance(first, RedisError) and _replies.ends_connection(first)
+            return first, None if ended else self._read(connection)
         except BaseException:
             self._links.drop(connection)
             raise

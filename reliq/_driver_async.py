@@ -155,6 +155,9 @@ class AsyncDriver:
         if isinstance(reply, RedisError):
             await self._keep(connection, reply)
             raise _replies.refusal(reply, command, self.session, connection) from reply
+        if isinstance(confirmation, RedisError):
+            await self._keep(connection, confirmation)
+            raise _replies.unconfirmed(confirmation, command, self.session, connection) from confirmation
         self._links.keep(connection)
         outcome = self.session.accept(command, reply)
         achieved, reached = _durability.judge(wanted, confirmation, known)
@@ -167,7 +170,9 @@ class AsyncDriver:
         try:
             async with asyncio.timeout(self._connector.patience):
                 await connection.send_packed_command(packed, check_health=False)
-                return await self._read(connection), await self._read(connection)
+                first = await self._read(connection)
+                ended = isinstance(first, RedisError) and _replies.ends_connection(first)
+                return first, None if ended else await self._read(connection)
         except TimeoutError:
             await self._links.drop(connection)
             raise RedisTimeoutError(f"no answer in {self._connector.patience:g} s") from None

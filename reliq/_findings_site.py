@@ -1,4 +1,4 @@
-"""What is wrong with a deployment as a whole: Sentinels, rights, queues, the client itself. Pure: facts in, findings out."""
+"""What is wrong with a deployment as a whole: Sentinels, rights, queues, the client. Pure: facts in, findings out."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from reliq._commands import Body
 from reliq._durability import MEMORY, Durability
 from reliq._plans import Plan
 from reliq._session import Command
-from reliq.errors import QueueFull, ReliqError, Unavailable
+from reliq.errors import DurabilityNotReached, QueueFull, ReliqError, Unavailable
 from reliq.item import Enqueued, Item
 
 V = TypeVar("V")
@@ -214,7 +214,7 @@ def own(error: Exception, key: bytes) -> Exception:
     """An error as one of its callers gets it: an object of its own, that names the id of that caller only."""
     twin = type(error).__new__(type(error), *error.args)
     twin.__dict__.update(error.__dict__)
-    if isinstance(twin, Unavailable):
+    if isinstance(twin, Unavailable | DurabilityNotReached):
         twin.ids = (_ids.unpack(key),)
     twin.__cause__ = error.__cause__
     return twin

@@ -28,19 +28,19 @@ class Pause:
         link: to the master.
 
     Attributes:
-        began: when the first one was asked for, on the monotonic clock; None where none was.
+        began: when the first one was asked for, on the monotonic clock; 0 where none was.
         ends: when it is over in any case.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.began: float | None = None
+        self.began = 0.0
         self.ends = 0.0
 
     def extend(self, seconds: float) -> None:
         """Pauses writes for so long, or for longer than it was to last. Raises Refused, Unreachable."""
         before = time.monotonic()
-        self.began = before if self.began is None else self.began  # where the reply is missing it may have begun
+        self.began = self.began or before  # where the reply is missing it may have begun
         self._link.call("CLIENT", "PAUSE", int(seconds * 1000), "WRITE")
         self.ends = before + seconds
 
@@ -50,7 +50,7 @@ class Pause:
 
 
 class HandOver:
-    """One failover by pause. `switched` is None until most Sentinels name another master.
+    """One failover by pause.
 
     Args:
         site: the deployment.
@@ -60,14 +60,12 @@ class HandOver:
     """
 
     def __init__(self, site: Site, ready: Readiness, until: float, say: Callable[[str], None]) -> None:
-        assert ready.master is not None
         self._site, self._ready, self._until, self._say = site, ready, until, say
-        self.old = ready.master
-        self.pause = Pause(site.server(ready.master))
-        self.asked_at: float | None = None
-        self.new: Address | None = None
+        self.old = ready.known_master
+        self.pause = Pause(site.server(ready.known_master))
+        self.asked_at = 0.0
         self.offset = 0
-        self.resumed_at: float | None = None
+        self.resumed_at = 0.0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -75,7 +73,7 @@ class HandOver:
         try:
             yield
         finally:
-            if self.pause.began is not None:
+            if self.pause.began:
                 self._resume()
 
     def catch_up(self) -> None:
@@ -94,15 +92,15 @@ class HandOver:
             time.sleep(LOOK)
         self.offset = offset
 
-    def switch(self) -> None:
-        """Asks a Sentinel to fail over, and waits until most of them name another master."""
+    def switch(self) -> Address:
+        """Asks a Sentinel to fail over, and waits until most of them name another master. Returns its address."""
         self.pause.extend(self._until - time.monotonic() + _SPARE)
         self.asked_at = time.monotonic()  # before: where the reply is missing it may have begun
         ask(self._site, self._ready)
-        self.new = wait_switched(self._site, self._ready, self._until)
+        return wait_switched(self._site, self._ready, self._until)
 
     def _resume(self) -> None:
-        if self.asked_at is None:
+        if not self.asked_at:
             self._unpause()
             return
         until = time.monotonic() + SETTLE
@@ -112,8 +110,7 @@ class HandOver:
                 self._say(f"it is open who the master is: writes on {shown(self.old)} wait for {left:.0f} s more")
                 return
             time.sleep(LOOK)
-        self.new = decided if decided != self.old else None
-        if self.new and not self._demoted(self.new):
+        if decided != self.old and not self._demoted(decided):
             self._say(f"{shown(self.old)} did not become a replica: writes on it wait for its Sentinels")
             return
         self._unpause()

@@ -95,7 +95,7 @@ class Holding:
         level = _arguments.finishing(durability, self._durability)
         if result is NOTHING and not then and len(held) == 1:
             lost = self._finishes[level].call(held[0])
-            lost = self._driver.run(_plans.finish_unseen(held, lost)) if lost else lost
+            lost = self._driver.run(_plans.finish_unseen(held, lost, level)) if lost else lost
         elif result is NOTHING and not then:
             lost = self._driver.run(_plans.finish(held, level))
         else:

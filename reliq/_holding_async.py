@@ -54,7 +54,7 @@ class AsyncHolding:
         level = _arguments.finishing(durability, self._durability)
         if result is NOTHING and not then and len(held) == 1:
             lost = await self._finishes[level].call(held[0])
-            lost = await self._driver.run(_plans.finish_unseen(held, lost)) if lost else lost
+            lost = await self._driver.run(_plans.finish_unseen(held, lost, level)) if lost else lost
         elif result is NOTHING and not then:
             lost = await self._driver.run(_plans.finish(held, level))
         else:

@@ -298,14 +298,14 @@ def set_aside(reply: ClaimReply) -> Plan[None]:
 def finish(items: Sequence[Item], durability: Durability = MEMORY) -> Plan[list[str]]:
     """Finishes items, in batches. Returns the ids that are lost."""
     lost = yield from in_batches(partial(_commands.finish, durability=durability), items)
-    return (yield from finish_unseen(items, lost)) if lost else lost
+    return (yield from finish_unseen(items, lost, durability)) if lost else lost
 
 
-def finish_unseen(items: Sequence[Item], lost: Sequence[str]) -> Plan[list[str]]:
+def finish_unseen(items: Sequence[Item], lost: Sequence[str], durability: Durability = MEMORY) -> Plan[list[str]]:
     """Of items that are not held any more, ends those whose claim a failover lost. Returns the ids of the others."""
     gone = set(lost)
     unseen = [item for item in items if item.id in gone]
-    return (yield from in_batches(_commands.finish_unseen, unseen))
+    return (yield from in_batches(partial(_commands.finish_unseen, durability=durability), unseen))
 
 
 def in_batches(make: Callable[[Sequence[T]], Command[list[Any]]], values: Sequence[T]) -> Plan[list[Any]]:

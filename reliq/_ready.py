@@ -35,6 +35,13 @@ class Readiness:
         return [view.address for view in self.views]
 
     @property
+    def known_master(self) -> Address:
+        """The master, where there is no reason against. Raises ValueError."""
+        if self.master is None:
+            raise ValueError("most Sentinels name no common master")
+        return self.master
+
+    @property
     def asked(self) -> SentinelView:
         """The Sentinel that is asked to fail over: of those that answer and name the master, the first."""
         return next(view for view in self.views if view.master and view.master == self.master)
@@ -75,8 +82,7 @@ def behind(site: Site, offset: int, replicas: tuple[Address, ...]) -> int:
 
 def wait_near(site: Site, ready: Readiness, until: float) -> bool:
     """Waits for replicas that are far behind, while the master goes on. False where they are not near in time."""
-    assert ready.master is not None
-    while behind(site, offset_of(site, ready.master), ready.replicas) > NEAR:
+    while behind(site, offset_of(site, ready.known_master), ready.replicas) > NEAR:
         if time.monotonic() > until:
             return False
         time.sleep(0.1)

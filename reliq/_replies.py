@@ -8,6 +8,7 @@ import hiredis
 from redis import exceptions as theirs
 
 from reliq import _ids
+from reliq._durability import MEMORY
 from reliq._policy import Applied, Retry, ScriptMissing, verdict
 from reliq._session import Command, Session, Wire
 from reliq.connect import endpoint, mask
@@ -72,10 +73,20 @@ def refusal(error: Exception, command: Command[Any], session: Session, connectio
     return Retry("the server forgot the script again", Applied.NO) if isinstance(found, ScriptMissing) else found
 
 
-def not_reached(command: Command[Any], session: Session, achieved: str) -> DurabilityNotReached:
+def not_reached(command: Command[Any], session: Session, achieved: str, why: str = "") -> DurabilityNotReached:
     """The exception for a write that is less safe than was asked for."""
     ids = [_ids.unpack(key) for key in command.keys]
-    return DurabilityNotReached(session.queue, ids, wanted=command.durability.text, achieved=achieved)
+    return DurabilityNotReached(session.queue, ids, wanted=command.durability.text, achieved=achieved, why=why)
+
+
+def unconfirmed(error: Exception, command: Command[Any], session: Session, connection: object) -> Exception:
+    """The exception for an error reply to the question for a confirmation. The write before it was applied."""
+    text, where = error_reply(error), endpoint(connection)
+    if ends_connection(error) or "replica instances" in text:  # it is no master any more, and may drop what it took
+        return Retry(f"{where}: {text}", Applied.MAYBE)
+    if "unknown command" in text:
+        text = "it is too old for this level, which begins with Redis 7.2 and Valkey 7.2"
+    return not_reached(command, session, MEMORY.text, f"{where}: {text}")
 
 
 def from_connect(error: Exception, connection: object) -> Exception:

@@ -130,8 +130,8 @@ def place_of(row: dict[str, str]) -> Address:
 
 def most(votes: Counter[Address], sentinels: int) -> Address | None:
     """The address that more than half of all Sentinels name; None where there is no such one."""
-    (address, count), *_ = votes.most_common(1) or [(None, 0)]
-    return address if count * 2 > sentinels else None
+    first = [address for address, count in votes.most_common(1) if count * 2 > sentinels]
+    return first[0] if first else None
 
 
 def shown(address: Address | None) -> str:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from reliq import _admin, _findings_site, _scripts, rights
-from reliq._admin import Link, Refused, Unreachable
-from reliq._findings import Finding as Finding
-from reliq._findings import Level as Level
-from reliq._findings import ServerReport
+from reliq._admin import Link, Refused, Reply, Unreachable
+from reliq._findings import Finding, Level, ServerReport
 from reliq._findings_site import QueueReport, Report
 from reliq._keys import REGISTRY, Keys
 from reliq._site import SentinelView, Site, most, place_of
 from reliq._topology import Address, Sentinel
 from reliq.connect import connector, sentinel_of
+
+__all__ = ["Finding", "Level", "examine"]
 
 MOST_QUEUES = 1000
 SETTINGS = ("maxmemory-policy", "save", "appendfsync", "min-replicas-to-write", "min-replicas-max-lag")
@@ -105,9 +105,8 @@ def _offset(link: Link) -> float | None:
         if error.text.startswith("NOPERM"):
             return None
         raise
-    assert isinstance(reply, list)
-    now = int(str(reply[0])) + int(str(reply[1])) / 1e6
-    return now - (before + time.time()) / 2
+    seconds, micros = map(int, _texts(reply))
+    return seconds + micros / 1e6 - (before + time.time()) / 2
 
 
 def _rights(link: Link, queue: str | None) -> tuple[str, dict[str, list[str]] | None]:
@@ -153,9 +152,8 @@ def _tried(link: Link, user: str, *words: str | int) -> str:
 
 def _queues(link: Link) -> list[QueueReport] | None:
     try:
-        names = link.call("SMEMBERS", REGISTRY.decode())
-        assert isinstance(names, list)
-        return [_queue(link, str(name)) for name in sorted(map(str, names))[:MOST_QUEUES]]
+        names = _texts(link.call("SMEMBERS", REGISTRY.decode()))
+        return [_queue(link, name) for name in sorted(names)[:MOST_QUEUES]]
     except (Refused, Unreachable):
         return None
 
@@ -165,8 +163,12 @@ def _queue(link: Link, name: str) -> QueueReport:
         reply = link.call("HMGET", Keys(name)["meta"].decode(), "layout", "state")
     except Refused as error:
         return QueueReport(name, failure=error.text)
-    assert isinstance(reply, list)
-    return QueueReport(name, str(reply[0] or ""), str(reply[1] or ""))
+    return QueueReport(name, *_texts(reply))
+
+
+def _texts(reply: Reply) -> list[str]:
+    """A list of texts; what there is not is ''."""
+    return [str(part or "") for part in reply] if isinstance(reply, list) else []
 
 
 def _client() -> dict[str, str]:

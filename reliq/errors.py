@@ -271,10 +271,10 @@ class DurabilityNotReached(ReliqError):
     is safe, and asks for the confirmation again.
     """
 
-    def __init__(self, queue: str, ids: Sequence[str], *, wanted: str, achieved: str) -> None:
+    def __init__(self, queue: str, ids: Sequence[str], *, wanted: str, achieved: str, why: str = "") -> None:
         super().__init__(
             f"queue {queue!r}: {_some(ids) or 'the call'} applied with durability {achieved}, not {wanted}; "
-            "repeating it is safe"
+            f"repeating it is safe{f' ({why})' if why else ''}"
         )
         self.queue = queue
         self.ids = tuple(ids)

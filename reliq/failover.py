@@ -96,8 +96,8 @@ def run(
         FailoverRefused: it was not done, and nothing has changed; the reasons are in the error.
         FailoverFailed: it was begun and not done in time.
 
-    If the caller is killed in between, writes on the old master go on by themselves `timeout` + 15 seconds later at most;
-    whatever the Sentinels have begun, they end. Ctrl-C lets writes go on as soon as it is clear who the master is.
+    If the caller is killed in between, writes on the old master go on by themselves, `timeout` + 15 seconds later at
+    most; what the Sentinels have begun, they end. Ctrl-C lets writes go on as soon as it is clear who the master is.
     """
     limit = _policy.seconds(timeout, "timeout", low=1, high=600)
     wanted = _policy.one_of(method, "method", METHODS)
@@ -160,22 +160,19 @@ def _by_pause(site: Site, ready: Readiness, until: float, say: Callable[[str], N
         with work.paused():
             work.catch_up()
             say(f"writes are paused, and the replicas have everything up to {work.offset}; asking for the switch")
-            work.switch()
+            new = work.switch()
             switched = time.monotonic()
-            say(f"most Sentinels name {shown(work.new)}")
+            say(f"most Sentinels name {shown(new)}")
     except Refused as error:
         raise FailoverRefused(site.sentinel.name, (str(error),)) from error
     except (NotInTime, Unreachable) as error:
         raise _failed(site, ready, error) from error
-    assert work.new is not None
-    assert work.pause.began is not None
-    assert work.asked_at is not None
     ended = work.resumed_at or time.monotonic()
     return _report(
         site,
         ready,
         "pause",
-        work.new,
+        new,
         offset=work.offset,
         paused=ended - work.pause.began,
         switched=switched - work.asked_at,
@@ -186,12 +183,11 @@ def _by_pause(site: Site, ready: Readiness, until: float, say: Callable[[str], N
 def _report(
     site: Site, ready: Readiness, method: str, new: Address, *, offset: int, paused: float, switched: float, gap: float
 ) -> FailoverReport:
-    assert ready.master is not None
     agreed = site.named(ready.sentinels)[new]
     return FailoverReport(
         site.sentinel.name,
         method,
-        ready.master,
+        ready.known_master,
         new,
         offset,
         round(paused, 3),

@@ -105,8 +105,8 @@ _role("mirror", "Rights of the mirror's follower, and of rebuilding.")
 def load(options: Options) -> None:
     """Load all scripts of this version, as an administrator, for users who may not.
 
-    Onto the server, or onto the master and all replicas that Sentinels know: one that becomes the master needs them too.
-    Servers forget scripts when they restart.
+    Onto the server, or onto the master and all replicas that Sentinels know, because one that becomes the master needs
+    them too. Servers forget scripts when they restart.
     """
     from contextlib import ExitStack
 

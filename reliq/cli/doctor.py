@@ -30,8 +30,8 @@ class Doctor(Plugin):
 def doctor(options: Options, server: str | None, queue: str | None, *, everything: bool) -> None:
     """Look at servers and Sentinels for what could cost items one day.
 
-    Nothing is changed. Exit codes: 0 ok, 1 warnings, 2 something critical, 3 something could not be looked at. Put a URL
-    with a password into RELIQ_URL rather than here.
+    Nothing is changed. Exit codes: 0 ok, 1 warnings, 2 something critical, 3 something could not be looked at. A URL
+    with a password belongs into RELIQ_URL rather than here.
     """
     from reliq.doctor import examine
 

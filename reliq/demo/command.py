@@ -84,8 +84,8 @@ def _check_losable(url: str | None) -> None:
 
     if not os.environ.get(loss.POSTGRES) and postgres.programs() is None:
         raise click.ClickException(
-            f"--lose-redis needs Postgres 15 or newer: install it (apt-get install postgresql), or set {loss.POSTGRES} to "
-            "the DSN of a database"
+            "--lose-redis needs Postgres 15 or newer: install it (apt-get install postgresql), or set "
+            f"{loss.POSTGRES} to the DSN of a database"
         )
 
 

@@ -57,7 +57,7 @@ def running(folder: Path, home: Path) -> Iterator[str]:
     who, data = _runner() or {}, folder / "data"
     if who:
         shutil.chown(folder, _USER, who["group"])
-    initdb = [home / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "-N"]
+    initdb: list[str | Path] = [home / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "-N"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
     settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", f"unix_socket_directories={folder}"]
     with (folder / "log").open("wb") as log, _popen([home / "postgres", "-D", data, *settings], log, who) as process:
@@ -74,7 +74,7 @@ def _popen(command: list[Any], log: Any, who: dict[str, Any]) -> subprocess.Pope
 
 def _await(process: subprocess.Popen[bytes], home: Path, folder: Path, who: dict[str, Any]) -> None:
     until = time.monotonic() + _PATIENCE
-    ready = [home / "pg_isready", "-q", "-h", folder]
+    ready: list[str | Path] = [home / "pg_isready", "-q", "-h", folder]
     while subprocess.run(ready, check=False, cwd="/", **who).returncode:
         if process.poll() is not None or time.monotonic() > until:
             raise SystemExit(f"Postgres does not start: {(folder / 'log').read_text(errors='replace')[-1000:]}")

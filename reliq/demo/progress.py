@@ -93,6 +93,7 @@ def _rows(report: Report) -> list[tuple[str, str, str]]:
         ("items/s", f"{report.per_second:.0f}", ""),
     ]
     if report.rebuilt is not None:
-        again = f"from Postgres, {'verified' if report.verified else 'NOT VERIFIED'}; sent again: {report.duplicates_by_loss}"
+        verdict = "verified" if report.verified else "NOT VERIFIED"
+        again = f"from Postgres, {verdict}; sent again: {report.duplicates_by_loss}"
         rows.insert(7, ("rebuilt", str(report.rebuilt), again))
     return rows

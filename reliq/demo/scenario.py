@@ -204,13 +204,11 @@ class Scenario:
             self.display.say(self._told(self.crash))
 
     def _maybe_lose(self) -> None:
-        """Once a quarter is delivered Redis goes, with what it had. Workers that meet the empty one stop by themselves."""
+        """Once a quarter is delivered Redis goes, with what it had. Workers that meet the empty one stop."""
         if not self.plan.lose_redis or self.loss is not None or self._accepted < self.total / 4:
             return
         killed_at = self._insurance.lose()
-        self.display.say(
-            "killed Redis (SIGKILL), removed its data, started an empty one: workers refuse to go on with it"
-        )
+        self.display.say("killed Redis (SIGKILL), removed its data, started an empty one: workers refuse to go on")
         self._workers.stop()
         self.loss = self._insurance.bring_back(killed_at)
         self.display.say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reliq import _commands, _ids, _plans, _policy
 from reliq._coalesce import Coalescer
@@ -34,13 +34,6 @@ T = TypeVar("T")
 
 # Redis may have taken the items, or the call may be what stands between. Everything else is a refusal.
 _UNCLEAR = (Unavailable, ScriptFailed)
-
-
-class _Row(NamedTuple):
-    ids: bytes
-    bodies: bytes
-    dues: str
-    groups: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +191,9 @@ class Rows:
             MirrorUnavailable, NotMirrored, StaleEpoch.
         """
         known = int(self._session.epoch or 0)
-        rows = [_Row(body.key, body.body, body.due, body.group.decode()) for body in bodies]
-        values = {"queue": self._session.queue, "epoch": known, **_columns(rows)}
+        values = {"queue": self._session.queue, "epoch": known, **_columns(bodies)}
         try:
-            found = self._mirror.store.rows("checkpoint", **values)
+            found = self._mirror.store.insert("checkpoint", where_some_are_there="checkpoint_again", **values)
         except MirrorUnavailable as error:
             error.ids = tuple(_ids.unpack(body.key) for body in bodies)
             raise
@@ -227,8 +219,15 @@ class Rows:
             raise MirrorUnavailable(text, may_have_been_applied=True) from refusal
 
 
-def _columns(rows: Sequence[_Row]) -> dict[str, list[Any]]:
-    return {name: list(column) for name, column in zip(_Row._fields, zip(*rows, strict=True), strict=True)}
+def _columns(bodies: Sequence[Body]) -> dict[str, list[Any]]:
+    """Items as arrays. One that would have nothing in it is not sent."""
+    later, grouped = any(body.due for body in bodies), any(body.group for body in bodies)
+    return {
+        "ids": [body.key for body in bodies],
+        "bodies": [body.body for body in bodies],
+        "dues": [body.due for body in bodies] if later else [],
+        "groups": [body.group.decode() for body in bodies] if grouped else [],
+    }
 
 
 def will_be(error: ReliqError) -> ReliqError:

@@ -50,25 +50,28 @@ def finish_in(connection: Any, item: Item) -> bool | Awaitable[bool]:
         What the connection's package raises where the database refuses, as with an isolation level of REPEATABLE READ
         or above and a mark that was committed since the transaction began: roll back and try again.
 
-    If the caller dies before it has committed there is neither mark nor effect; after that the next delivery sees False.
-    The relay forgets a mark when the queue does not hold the item any more and would not remember its id either.
+    If the caller dies before it has committed there is neither mark nor effect; after it the next delivery sees False.
+    The relay forgets a mark when the queue does not hold the item any more and would not know its id either.
     """
-    parameters = {"queue": item.queue, "id": item.key, "epoch": item.epoch, "delivery": item.delivery}
     if (awaitable := async_transaction_of(connection)) is not None:
-        return _mark_async(awaitable, parameters)
-    return _mark(transaction_of(connection), parameters)
+        return _mark_async(awaitable, item)
+    return _mark(transaction_of(connection), item)
 
 
-def _mark(transaction: Transaction, parameters: dict[str, Any]) -> bool:
+def _mark(transaction: Transaction, item: Item) -> bool:
     if transaction.autocommits():
         raise _not_in_a_transaction()
-    return transaction.found(_sql.statement("mark_effects"), parameters)
+    return transaction.found(_sql.statement("mark_effects"), _parameters(item))
 
 
-async def _mark_async(transaction: AsyncTransaction, parameters: dict[str, Any]) -> bool:
+async def _mark_async(transaction: AsyncTransaction, item: Item) -> bool:
     if await transaction.autocommits():
         raise _not_in_a_transaction()
-    return await transaction.found(_sql.statement("mark_effects"), parameters)
+    return await transaction.found(_sql.statement("mark_effects"), _parameters(item))
+
+
+def _parameters(item: Item) -> dict[str, Any]:
+    return {"queue": item.queue, "id": item.key, "epoch": item.epoch, "delivery": item.delivery}
 
 
 def _not_in_a_transaction() -> InvalidArgument:
@@ -85,7 +88,7 @@ class effects_once(Generic[C]):  # noqa: N801  used as a function is
                 connection.execute("UPDATE ...")
         queue.finish(item)
 
-    `fresh` is what `finish_in` returns. Where the block ends with an error the transaction is rolled back, mark and all.
+    `fresh` is what `finish_in` returns. Where the block ends with an error, all is rolled back, the mark too.
     When the block is over the effects are committed, and the item can be finished: a worker does that by itself when
     its handler returns. With an async connection it is `async with`.
 
@@ -108,7 +111,7 @@ class effects_once(Generic[C]):  # noqa: N801  used as a function is
         _check_closed(transaction)
         with ExitStack() as opened:
             opened.enter_context(transaction.begin())
-            fresh: bool = finish_in(self._connection, self._item)
+            fresh = _mark(transaction, self._item)
             self._block = opened.pop_all()
         return fresh
 
@@ -122,7 +125,7 @@ class effects_once(Generic[C]):  # noqa: N801  used as a function is
         _check_closed(transaction)
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(transaction.begin())
-            fresh: bool = await finish_in(self._connection, self._item)
+            fresh = await _mark_async(transaction, self._item)
             self._async_block = opened.pop_all()
         return fresh
 

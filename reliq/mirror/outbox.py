@@ -67,16 +67,19 @@ def enqueue_in(
 ) -> str | Awaitable[str]:
     """Writes an item into the outbox, in the transaction that is open on `connection`.
 
-    It reaches Redis after the commit, when the relay carries it there: `mirror.relay`. If the transaction is rolled back
-    there is no item. Redis is not asked here, so it may be away. An id that the queue knows by then is left as it is.
+    It reaches Redis after the commit, when the relay carries it there: `mirror.relay`. If the transaction is rolled
+    back there is no item. Redis is not asked here, so it may be away. An id that the queue knows is left as it is.
 
     Args:
         connection: a connection of psycopg, SQLAlchemy or Django, or a session of SQLAlchemy, to the database of the
             mirror. With an async one the call is to be awaited.
         queue: a queue, whose codecs and payload type are applied here; or the name of one: plain msgpack.
-        payload, id, headers, group: as for `Queue.enqueue`.
+        payload: anything that msgpack can carry, or what the queue's payload type is.
+        id: 1 to 200 bytes of printable text; None for a new UUIDv7.
         delay: seconds (or a timedelta) from now until it is due. They count from this call, not from the commit.
         at: Unix seconds on Redis's clock at which it is due. Not together with `delay`.
+        headers: string pairs that travel beside the payload.
+        group: items of one group are handled one at a time and in their order.
         autocommit: allow a connection without an open transaction in autocommit mode: the row is committed at once.
 
     Returns:

@@ -170,8 +170,22 @@ WITH mirrored AS (
     SELECT epoch FROM reliq.queues WHERE queue = %(queue)s
 ), written AS (
     INSERT INTO reliq.pending (queue, id, body, due, group_name)
-    SELECT %(queue)s, new.*
-    FROM unnest(%(ids)b::bytea[], %(bodies)b::bytea[], %(dues)b::text[], %(groups)b::text[]) AS new, mirrored
+    SELECT %(queue)s, new.id, new.body, coalesce(new.due, ''), coalesce(new.group_name, '')
+    FROM unnest(%(ids)b::bytea[], %(bodies)b::bytea[], %(dues)b::text[], %(groups)b::text[])
+        AS new (id, body, due, group_name), mirrored
+    WHERE %(epoch)s::bigint = 0 OR mirrored.epoch = %(epoch)s::bigint
+    RETURNING number
+)
+SELECT epoch, (SELECT array_agg(number) FROM written) FROM mirrored;
+
+-- name: checkpoint_again
+WITH mirrored AS (
+    SELECT epoch FROM reliq.queues WHERE queue = %(queue)s
+), written AS (
+    INSERT INTO reliq.pending (queue, id, body, due, group_name)
+    SELECT %(queue)s, new.id, new.body, coalesce(new.due, ''), coalesce(new.group_name, '')
+    FROM unnest(%(ids)b::bytea[], %(bodies)b::bytea[], %(dues)b::text[], %(groups)b::text[])
+        AS new (id, body, due, group_name), mirrored
     WHERE %(epoch)s::bigint = 0 OR mirrored.epoch = %(epoch)s::bigint
     ON CONFLICT DO NOTHING
     RETURNING number

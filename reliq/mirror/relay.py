@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from reliq import _plans, _policy
+from reliq._commands import Body
 from reliq._driver import Driver
 from reliq._policy import MAX_BATCH
 from reliq._session import Session
@@ -167,7 +168,7 @@ class Relay:
             self._size = min(MAX_BATCH, self._size * 2)
         return len(rows)
 
-    def _send(self, desk: Desk, bodies: list[_plans.Body]) -> None:
+    def _send(self, desk: Desk, bodies: list[Body]) -> None:
         epoch = desk.epoch()
         if epoch is not None:  # Postgres knows best which generation of the queue counts
             self._session.epoch = str(epoch).encode()

@@ -147,6 +147,20 @@ class Store:
         """Runs a named statement by itself and returns its rows."""
         return self.run(lambda connection: query(connection, name, values))
 
+    def insert(self, name: str, *, where_some_are_there: str, **values: Any) -> list[tuple[Any, ...]]:
+        """As `rows` for a plain insert, and where a row is there already with the statement that leaves it as it is.
+
+        Looking for such rows takes a third of the time, and hardly ever finds one.
+        """
+
+        def work(connection: Connection) -> list[tuple[Any, ...]]:
+            try:
+                return query(connection, name, values)
+            except theirs.UniqueViolation:  # the same item again: an answer to an earlier call was lost
+                return query(connection, where_some_are_there, values)
+
+        return self.run(work)
+
     def init(self) -> None:
         """Makes the tables where there are none.
 

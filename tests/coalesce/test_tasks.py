@@ -13,6 +13,7 @@ import redis
 from proxy import FaultProxy, Rule
 
 from reliq import AsyncQueue, Enqueued, Queue, _coalesce_async, _scripts
+from reliq._durability import MEMORY
 from reliq.embedded import Server
 
 SHA = _scripts.load("enqueue").sha.encode()
@@ -49,7 +50,7 @@ def enqueue_all(queue: AsyncQueue, count: int = FOLLOWERS) -> list[asyncio.Task[
 
 def gathered(queue: AsyncQueue) -> int:
     """How many callers wait together for the next call."""
-    return sum(len(batch.entries) for batch in queue._enqueues._gathered)
+    return sum(len(batch.entries) for batch in queue._enqueues[MEMORY]._gathered)
 
 
 def numbers(url: str) -> list[Any]:

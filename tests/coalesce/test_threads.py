@@ -19,6 +19,7 @@ from proxy import FaultProxy, Rule
 from servers import wait_until
 
 from reliq import Enqueued, Queue, _coalesce, _scripts
+from reliq._durability import MEMORY
 from reliq.embedded import Server
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def crowded(proxy: FaultProxy, calls: int) -> Iterator[tuple[Queue, ThreadPoolEx
 
 def gathered(queue: Queue) -> int:
     """How many callers wait together for the next call."""
-    batch = queue._enqueues._gathering
+    batch = queue._enqueues[MEMORY]._gathering
     return len(batch.entries) if batch else 0
 
 
@@ -147,7 +148,7 @@ def test_a_batch_whose_callers_are_all_interrupted(
         with pytest.raises(Interrupted):
             queue.enqueue("interrupted")
         watcher.join()
-        assert not queue._enqueues._newest.locked()
+        assert not queue._enqueues[MEMORY]._newest.locked()
         others = [pool.submit(queue.enqueue, n) for n in range(FOLLOWERS)]
         assert all(each.result(timeout=5).created for each in others)
 

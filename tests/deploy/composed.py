@@ -130,7 +130,7 @@ class Composed:
         text = self._replaced(word.replace("$$", "$"))
         if name in self.hosts:  # a container has its address to itself; here it says which one it listens on
             text = re.sub(r"^(port \d+)$", rf"\1\nbind {self.hosts[name]}", text, flags=re.MULTILINE)
-        return re.sub(r"/(data|tmp)\b", lambda match: str(self._folder / name / "data"), text)
+        return re.sub(r"/(data|tmp)\b", lambda _: str(self._folder / name / "data"), text)
 
     def _replaced(self, text: str) -> str:
         for name, host in self.hosts.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from servers import server_binary, wait_until
 
 from reliq.errors import ServerError
@@ -16,7 +17,7 @@ Start = Callable[..., Topology]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts topologies on plain ports; they are stopped after the test. `server`: of which lane, if not of this one."""
+    """Starts topologies on plain ports, stopped after the test. `server`: of which lane, if not of this one."""
     started: list[Topology] = []
 
     def begin(*, server: str | None = None, **options: Any) -> Topology:
@@ -32,6 +33,11 @@ def start() -> Iterator[Start]:
 def topology(start: Start) -> Topology:
     """A master with two replicas and three Sentinels, on the lane's server."""
     return start()
+
+
+def ask(client: redis.Redis, *words: str) -> Any:
+    """Sends a command that redis-py has no typed method for."""
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def settle(topology: Topology) -> None:

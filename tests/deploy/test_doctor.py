@@ -16,7 +16,7 @@ from reliq.doctor import Finding, Level, examine
 from reliq.embedded import Server
 from reliq.testing.topology import Topology
 
-from .conftest import Start
+from .conftest import Start, ask
 
 
 def bad(found: list[Finding]) -> set[tuple[str, str]]:
@@ -88,7 +88,7 @@ def test_a_wrong_password_is_a_finding(fresh_server: Server) -> None:
 def test_a_user_without_rights_to_look(fresh_server: Server) -> None:
     """Each thing that could not be looked at is said, and that is exit code 3, not 0."""
     with redis.Redis.from_url(fresh_server.socket_url) as admin:
-        admin.execute_command("ACL", "SETUSER", "ann", "on", ">pw", *rights.rules(["worker"], info=False))
+        ask(admin, "ACL", "SETUSER", "ann", "on", ">pw", *rights.rules(["worker"], info=False))
     code, found, printed = doctor(fresh_server.url.replace("redis://", "redis://ann:pw@"))
     assert code == 3
     assert {each["title"] for each in found} >= {"settings", "rights", "queues"}
@@ -100,12 +100,12 @@ def test_it_tells_what_a_user_can_be(role: str, fresh_server: Server) -> None:
     """By dry run: the roles whose scripts and commands are all allowed, for a user who may ask."""
     with redis.Redis.from_url(fresh_server.socket_url) as admin:
         rules = (*rights.rules([role], queue="emails"), "+acl|whoami", "+acl|dryrun")
-        admin.execute_command("ACL", "SETUSER", "ann", "on", ">pw", *rules)
+        ask(admin, "ACL", "SETUSER", "ann", "on", ">pw", *rules)
         url = fresh_server.url.replace("redis://", "redis://ann:pw@")
         said = {finding.what for finding in examine(url, queue="emails") if finding.title == "rights"}
         assert said == {f"ann can be {role}"}
         assert [f.level for f in examine(url, queue="other") if f.title == "rights"] == [Level.CRITICAL]
-        admin.execute_command("ACL", "SETUSER", "ann", "-hmget")
+        ask(admin, "ACL", "SETUSER", "ann", "-hmget")
         (lacking,) = [finding for finding in examine(url, queue="emails") if finding.title == "rights"]
     assert (lacking.level, "HMGET" in lacking.what) == (Level.CRITICAL, True)
 

@@ -107,7 +107,7 @@ def test_a_master_without_persistence_that_has_replicas_wipes_them() -> None:
     """It is said only where there is somebody to be wiped."""
     alone = replace(server(aof_enabled="0", connected_slaves="0"), sentinels=False)
     watched = server(aof_enabled="0")
-    costs = [[f.can_cost for f in of_server(each) if f.title == "persistence"][0] for each in (alone, watched)]
+    costs = [next(f.can_cost for f in of_server(each) if f.title == "persistence") for each in (alone, watched)]
     assert "wipes its replicas" not in costs[0]
     assert "wipes its replicas" in costs[1]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_no_acknowledged_write_is_lost(server: str, method: str, start: Start) -
         for _ in range(TIMES):
             before = topology.master
             written = len(writers.acknowledged)
-            wait_until(lambda written=written: len(writers.acknowledged) > written + 20, "writers go on")
+            wait_until(partial(writers.more_than, written + 20), "writers go on")
             report = failover.run(topology.url, method=method)
             assert (report.method, report.old, report.agreed >= 2) == (method, before.address, True)
             assert topology.master.address == report.new

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
-from conftest import ADMIN, ROLES
+from conftest import ROLES
 from servers import start_server, wait_until
 
 from reliq import AccessDenied, InvalidArgument, Item, New, Queue, _scripts, rights
 from reliq.cli import main
 from reliq.embedded import Server
 from reliq.errors import WaitTimeout
+
+from .conftest import ask
 
 pytestmark = pytest.mark.skipif(bool(ROLES), reason="a lane with rights of its own")
 
@@ -43,11 +45,15 @@ class Stage:
 
     def user(self, *roles: str, name: str = "letters", **options: Any) -> Queue:
         """A client of the queue `name` as a user with these roles on `letters`."""
-        self.admin.execute_command("ACL", "SETUSER", "ann", "reset", *rights.rules(roles, queue="letters", **options))
-        self.admin.execute_command("ACL", "SETUSER", "ann", ">secret")
+        ask(self.admin, "ACL", "SETUSER", "ann", "reset", *rights.rules(roles, queue="letters", **options))
+        ask(self.admin, "ACL", "SETUSER", "ann", ">secret")
         return Queue(name, f"unix://ann:secret@{self._server.socket}", timeout=2.0)
 
-    def keys(self) -> dict[bytes, bytes | None]:
+    def ann(self) -> redis.Redis:
+        """A plain client of the last user that was made."""
+        return redis.Redis.from_url(f"unix://ann:secret@{self._server.socket}")
+
+    def keys(self) -> dict[bytes | str, bytes | None]:
         """Everything in the database, by key."""
         return {key: self.admin.dump(key) for key in self.admin.keys("*")}
 
@@ -62,7 +68,7 @@ def stage(server: Server, redis_client: redis.Redis) -> Iterator[Stage]:
     made = Stage(server, redis_client)
     yield made
     made.queue.close()
-    redis_client.execute_command("ACL", "DELUSER", "ann")
+    ask(redis_client, "ACL", "DELUSER", "ann")
 
 
 def waited(queue: Queue) -> None:
@@ -141,34 +147,34 @@ def test_one_queues_rights_do_not_reach_another(stage: Stage) -> None:
 def test_a_queue_name_is_no_pattern(name: str, server: Server, redis_client: redis.Redis) -> None:
     """What means something in a pattern is escaped: the queue itself can be used, others that would match can't."""
     rules = rights.rules(["producer"], queue=name)
-    redis_client.execute_command("ACL", "SETUSER", "ann", "reset", *rules, ">secret")
+    ask(redis_client, "ACL", "SETUSER", "ann", "reset", *rules, ">secret")
     url = f"unix://ann:secret@{server.socket}"
     with Queue(name, url) as queue:
         assert queue.enqueue(1).created
     for other in ("axb", "a", "acb") if name != "a\\b" else ("ab",):
         with Queue(other, url) as queue, pytest.raises(AccessDenied):
             queue.enqueue(1)
-    redis_client.execute_command("ACL", "DELUSER", "ann")
+    ask(redis_client, "ACL", "DELUSER", "ann")
 
 
 def test_a_user_can_run_no_script_of_its_own(stage: Stage) -> None:
     """It may load scripts, since servers forget them; only those of its role can be called."""
-    with stage.user("producer"), redis.Redis(unix_socket_path=str(stage._server.socket), **_ann()) as client:
+    with stage.user("producer"), stage.ann() as client:
         sha = client.script_load("return redis.call('HGET', KEYS[1], 'epoch')")
         claim = _scripts.load("claim")
         client.script_load(claim.source)
         for words in (["EVALSHA", sha, "1", f"{LETTERS}meta"], ["EVALSHA", claim.sha, "0"], ["EVAL", "return 1", "0"]):
             with pytest.raises(redis.exceptions.NoPermissionError):
-                client.execute_command(*words)
+                ask(client, *words)
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "KEYS *", "CONFIG GET *", "DEL {letters}", "SUBSCRIBE x", "ACL LIST"])
 @pytest.mark.parametrize("role", rights.ROLES)
 def test_a_role_has_no_commands_of_administrators(role: str, command: str, stage: Stage) -> None:
     """Nothing that would reach beyond its queue."""
-    with stage.user(role), redis.Redis(unix_socket_path=str(stage._server.socket), **_ann()) as client:
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client.execute_command(*command.split())
+    denied = pytest.raises(redis.exceptions.NoPermissionError)
+    with stage.user(role), stage.ann() as client, denied:
+        ask(client, *command.split())
 
 
 def test_the_listing_of_queues_is_for_those_who_look(stage: Stage) -> None:
@@ -236,7 +242,7 @@ def test_the_printed_line_is_one_for_an_acl_file(role: str, tmp_path: Path) -> N
     file.write_text("user default on nopass +@all ~* &*\n" + ran.stdout)
     with (
         start_server(aclfile=str(file)) as server,
-        redis.Redis(unix_socket_path=str(server.socket), **_ann("pw")) as ann,
+        redis.Redis.from_url(f"unix://ann:pw@{server.socket}") as ann,
     ):
         assert ann.ping()
 
@@ -247,7 +253,3 @@ def test_the_printed_command_is_for_a_shell() -> None:
     assert ran.stdout.startswith("redis-cli ACL SETUSER worker reset on ")
     assert "'~reliq:{*}:*'" in ran.stdout
     assert "no password yet" in ran.stderr
-
-
-def _ann(password: str = "secret") -> dict[str, str]:
-    return {**ADMIN, "username": "ann", "password": password}

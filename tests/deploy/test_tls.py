@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -80,7 +81,7 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield Secured(server, port, authority, authority.sign("client", "DNS:client"))
 
 
-def trusted(secured: Secured) -> dict[str, str | Path]:
+def trusted(secured: Secured) -> dict[str, Any]:
     """The options of a client that trusts our authority and shows its certificate."""
     certificate, key = secured.client
     return {"ssl_ca_certs": secured.authority.certificate, "ssl_certfile": certificate, "ssl_keyfile": key}
@@ -124,7 +125,7 @@ def test_a_certificate_for_another_name_is_refused(secured: Secured) -> None:
 def test_without_verification_any_certificate_is_taken(secured: Secured) -> None:
     """For tests of one's own: it has to be asked for."""
     certificate, key = secured.client
-    options: dict[str, str | Path] = {"ssl_certfile": certificate, "ssl_keyfile": key, "ssl_cert_reqs": "none"}
+    options: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key, "ssl_cert_reqs": "none"}
     with Queue("emails", secured.url(ssl_check_hostname="false", **options)) as queue:
         assert queue.enqueue(1).created
 
@@ -168,7 +169,6 @@ def _enqueue(style: str, url: str) -> None:
 @pytest.mark.slow
 def test_a_sentinel_with_tls(secured: Secured, tmp_path: Path) -> None:
     """rediss+sentinel:// speaks TLS to the Sentinel and to the master, with the same certificates."""
-    certificate, key = secured.client
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

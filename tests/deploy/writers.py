@@ -35,6 +35,10 @@ class Writers:
         for thread in self._threads:
             thread.join()
 
+    def more_than(self, count: int) -> bool:
+        """Whether so many were acknowledged."""
+        return len(self.acknowledged) > count
+
     def lost(self) -> list[str]:
         """Ids that were acknowledged and that the queue does not know."""
         with Queue(self._name, self._url) as queue:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 COMMITTED = b"C\0\0\0\x0bCOMMIT\0"  # what Postgres answers when a transaction has been committed
-INSERTED = b"INSERT 0 "  # within the answer to a statement that is a transaction of its own
 
 
 class PostgresProxy:

@@ -42,7 +42,7 @@ def lose(mirror: Mirror, seed: int) -> None:
         server = stack.enter_context(start_server())
         queue = stack.enter_context(Queue("emails", server.url))
         queue.configure(backoff_base=3600, max_attempts=3)
-        stack.enter_context(followed(mirror, stack.enter_context(Queue("emails", server.url))))
+        stack.enter_context(followed(mirror, stack.enter_context(Queue("emails", server.url, timeout=0.5))))
         sure = stack.enter_context(Queue("emails", server.url, mirror=mirror, durability="checkpointed"))
         work = Workload(queue, sure, chance)
         for _ in range(chance.randint(1, 120)):
@@ -100,7 +100,8 @@ def deliver(work: Workload, queue: Queue, in_doubt: set[str]) -> None:
     assert stamps == sorted(stamps)
     counts = queue.counts()
     assert counts.queued == counts.blocked  # behind one of their group that is to be tried again later
-    queue.requeue(*[info.id for info in queue.scan("scheduled") if info.failures])
+    if retried := [info.id for info in queue.scan("scheduled") if info.failures]:
+        queue.requeue(*retried)
     while items := queue.claim(7):
         queue.finish(items)
     assert queue.counts().queued == 0

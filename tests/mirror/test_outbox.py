@@ -270,7 +270,8 @@ def test_a_trigger_enqueues_the_rows_of_a_table(outbox: Outbox) -> None:
     """Whole, or the columns that it names; of each row that is inserted, updated or deleted."""
     outbox.sql("CREATE TABLE orders (id int, email text, total numeric)")
     outbox.sql("""
-        CREATE TRIGGER mail AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION reliq.enqueue_row('emails', 'id', 'email')
+        CREATE TRIGGER mail AFTER INSERT ON orders
+        FOR EACH ROW EXECUTE FUNCTION reliq.enqueue_row('emails', 'id', 'email')
     """)
     outbox.sql("CREATE TRIGGER gone AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION reliq.enqueue_row('emails')")
     outbox.sql("INSERT INTO orders VALUES (1, 'ann@example.org', 12.5), (2, 'bo@example.org', NULL)")

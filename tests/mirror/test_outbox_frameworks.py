@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -137,7 +138,7 @@ def test_django(outbox: Outbox, django_connection: Any) -> None:
         enqueue_in(django_connection, outbox.queue, "refused")
     with transaction.atomic():
         enqueue_in(django_connection, outbox.queue, {"to": "ann"}, id="kept")
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with suppress(ZeroDivisionError), transaction.atomic():
             enqueue_in(django_connection, outbox.queue, "rolled back")
             raise ZeroDivisionError
     outbox.carry()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -24,6 +25,10 @@ AT_ONCE = 2.0  # seconds, less than the look of a relay that sleeps
 def queued(queue: Queue) -> list[Any]:
     """The payloads, in order."""
     return [info.payload for info in queue.peek(1000)]
+
+
+def is_length(queue: Queue, length: int) -> bool:
+    return queue.counts().queued == length
 
 
 def asleep(outbox: Outbox) -> bool:
@@ -113,7 +118,7 @@ def test_a_relay_that_sleeps_is_woken(outbox: Outbox) -> None:
         for n in range(3):
             wait_until(lambda: asleep(outbox), "it sleeps")
             outbox.write(n)
-            wait_until(lambda n=n: outbox.queue.counts().queued == n + 1, "it was woken", AT_ONCE)
+            wait_until(partial(is_length, outbox.queue, n + 1), "it was woken", AT_ONCE)
 
 
 def test_nobody_notifies_where_no_relay_sleeps(outbox: Outbox) -> None:
