@@ -121,8 +121,8 @@ local function save()
   end
 end
 
--- A repeat that finds everything done writes all the same: a confirmation (WAIT, WAITAOF) is about the last write of its
--- own connection, and what did the work may have come over another one. Changes nothing.
+-- A repeat that finds everything done writes all the same, and changes nothing: a confirmation (WAIT, WAITAOF) is about
+-- the last write of its own connection, and what did the work may have come over another one.
 local function leave_trace()
   if known ~= '' then
     call('HSET', meta, 'layout', LAYOUT)

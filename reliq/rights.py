@@ -43,8 +43,8 @@ ROLES: dict[str, Role] = {
     "waiter": Role(("get", "watch"), listens=True),
     "worker": Role(
         (
-            *("beat", "checkpoint", "claim", "cron_tick", "crons", "fail", "finish", "finish_and_claim", "finish_with"),
-            *("recover", "release", "renew"),
+            *("beat", "checkpoint", "claim", "cron_tick", "crons", "fail", "finish", "finish_and_claim"),
+            *("finish_unseen", "finish_with", "recover", "release", "renew"),
         ),
         blocks_on=("wake", "alarm"),
         registers=True,

@@ -22,9 +22,11 @@ COMMANDS = {
     "cron": ("reliq.cli.cron:cron", "List, set, pause and remove recurring items."),
     "top": ("reliq.cli.top:top", "Watch queues on a live screen."),
     "check": ("reliq.cli.check:check", "Check a queue for Nagios and its kin."),
+    "mirror": ("reliq.cli.mirror:mirror", "Keep queues in Postgres, and see how far that is."),
     "sentinel": ("reliq.cli.sentinel:sentinel", "Look at Sentinels, and fail over as planned."),
     "doctor": ("reliq.cli.doctor:doctor", "Look for what could cost items one day."),
     "acl": ("reliq.cli.acl:acl", "Print the rights that a role needs."),
+    "recover": ("reliq.cli.recover:recover", "Bring a queue back that Redis has lost, from its mirror."),
     "server": ("reliq.cli.server:server", "Run a server of one's own in the foreground."),
     "demo": ("reliq.demo.command:demo", "See reliq at work, with a server of its own."),
 }

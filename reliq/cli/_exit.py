@@ -24,6 +24,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     REFUSED = 5
     PARTLY_DONE = 6
+    MISMATCH = 7
 
 
 class Stop(Exception):
@@ -38,6 +39,9 @@ class Stop(Exception):
 _CODES: tuple[tuple[type[errors.ReliqError], Exit], ...] = (
     (errors.InvalidArgument, Exit.USAGE),
     (errors.ItemNotFound, Exit.NOTHING_FOUND),
+    (errors.NotMirrored, Exit.NOTHING_FOUND),
+    (errors.MirrorUnavailable, Exit.UNREACHABLE),
+    (errors.MirrorError, Exit.REFUSED),
     (errors.Unavailable, Exit.UNREACHABLE),
     (errors.QueueError, Exit.REFUSED),
     (errors.AccessDenied, Exit.REFUSED),

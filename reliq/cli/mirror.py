@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +10,7 @@ import click
 from reliq.cli._base import Group
 from reliq.cli._exit import Exit, Stop
 from reliq.cli._options import F, Options, duration_option
-from reliq.cli._output import Age, Shown
+from reliq.cli._output import Age
 from reliq.cli.relay import _stopped_by_signals, relay
 
 if TYPE_CHECKING:
@@ -20,9 +18,9 @@ if TYPE_CHECKING:
 
 MISMATCH = 7  # the exit code where Redis and Postgres differ
 COLUMNS = (
-    *("queue", "state", "lag", "lag_items", "followed_ago", "journal", "journal_max", "rows", "pending", "epoch"),
+    *("queue", "state", "lag_seconds", "lag_items", "followed_ago", "journal_entries", "journal_max", "rows"),
+    *("pending", "epoch"),
 )
-DIFFERENCES = ("id", "kind", "detail", "repaired")
 
 
 def dsn_option(function: F) -> F:
@@ -123,12 +121,10 @@ def verify(options: Options, name: str, dsn: str, patience: float) -> None:
     """Compare a queue with its mirror, item by item, while both are in use. Exit code 7 where they differ."""
     from reliq.mirror import Mirror
 
-    began = time.monotonic()
     with Mirror(dsn) as target, closing(options.queue(name)) as queue:
         found = target.reconcile(queue, patience=patience)
-    options.out().rows(
-        ("id", "problem"), [{"id": Shown(d.id, 0, as_json=False), "problem": str(d)} for d in found.differences]
-    )
-    options.note(f"{found.looked_at} items compared in {time.monotonic() - began:.1f} s, {found.found} differ")
+    rows = [{"kind": entry.kind, "id": entry.id, "difference": entry.text} for entry in found.differences]
+    options.out().rows(("kind", "id", "difference"), rows)
+    options.note(f"{found.looked_at} items compared in {found.seconds:.1f} s, {found.found} differ")
     if not found.ok:
         raise click.exceptions.Exit(MISMATCH)

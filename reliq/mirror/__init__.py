@@ -357,6 +357,20 @@ class Mirror:
             self.store, queue, repair=repair, patience=_policy.seconds(patience, "patience", low=0, high=3600)
         )
 
+    def recoveries(self, queue: str, *, limit: int = 10) -> list[dict[str, Any]]:
+        """What was done to bring a queue back, the last first: started, kind, state, done, total, epoch, by, report.
+
+        Args:
+            queue: its name.
+            limit: how many at most.
+
+        Raises:
+            MirrorUnavailable, MirrorSchema.
+        """
+        from reliq.mirror._recoveries import Recoveries
+
+        return Recoveries(self.store, queue).history(_policy.whole(limit, "limit", low=1, high=100_000))
+
     def on_failover(self, queue: Queue) -> Callable[[str, str], None]:
         """A function for `on_failover=` of a queue: puts back what the new master did not get and the mirror has.
 

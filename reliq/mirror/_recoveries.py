@@ -204,6 +204,10 @@ class Recoveries:
         """The rebuild that was begun last."""
         return _recovery(self._row("recovery_last", queue=self.queue))
 
+    def history(self, limit: int) -> list[dict[str, Any]]:
+        """Rebuilds and repairs, the last one first."""
+        return [_told(*row) for row in self.store.rows("recovery_status", queue=self.queue, limit=limit)]
+
     def note(self, recovery: str, progress: Mapping[str, Any], state: str) -> None:
         """How far it is."""
         self.store.rows("recovery_progress", recovery=recovery, progress=json.dumps(progress), state=state)
@@ -241,6 +245,13 @@ def _settled(held: Sequence[Sequence[Any]], recovery: Recovery) -> dict[str, Any
         "ids": [entry.id for entry in entries],
         "histories": [entry.history.decode() for entry in entries],
     }
+
+
+def _told(kind: str, state: str, epoch: int, by: str, progress: Any, report: Any, started: datetime) -> dict[str, Any]:
+    counted = progress or report or {}
+    done, total = counted.get("done", counted.get("repaired")), counted.get("total", counted.get("found"))
+    told = {"started": started, "kind": kind, "state": state, "done": done, "total": total, "epoch": epoch, "by": by}
+    return told | {"report": report}
 
 
 def _recovery(row: Sequence[Any]) -> Recovery | None:

@@ -335,8 +335,7 @@ SELECT recovery, fingerprint, options, plan, progress, state, epoch_after, who
 FROM reliq.recoveries WHERE queue = %(queue)s AND kind = 'rebuild' ORDER BY started_at DESC LIMIT 1;
 
 -- name: recovery_status
-SELECT recovery, kind, state, epoch_before, epoch_after, who, options, progress, report, started_at, updated_at,
-    finished_at
+SELECT kind, state, epoch_after, who, progress, report, started_at
 FROM reliq.recoveries WHERE queue = %(queue)s ORDER BY started_at DESC LIMIT %(limit)s;
 
 -- name: recovery_begin

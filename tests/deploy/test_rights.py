@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from click.testing import CliRunner
 from conftest import ROLES
 from servers import start_server, wait_until
 
-from reliq import AccessDenied, InvalidArgument, Item, New, Queue, _scripts, rights
+from reliq import AccessDenied, InvalidArgument, Item, New, Queue, _scripts, failover, rights
 from reliq.cli import main
 from reliq.embedded import Server
 from reliq.errors import WaitTimeout
+from reliq.testing.control import Reply, fields
+from reliq.testing.node import Node
 
-from .conftest import ask
+from .conftest import Start, ask
 
 pytestmark = pytest.mark.skipif(bool(ROLES), reason="a lane with rights of its own")
 
+ROOT = Path(__file__).parents[2]
 LETTERS = "reliq:{letters}:"
 
 
@@ -245,6 +249,26 @@ def test_the_printed_line_is_one_for_an_acl_file(role: str, tmp_path: Path) -> N
         redis.Redis.from_url(f"unix://ann:pw@{server.socket}") as ann,
     ):
         assert ann.ping()
+
+
+def test_the_rights_on_sentinels_are_those_of_the_page(start: Start) -> None:
+    """The line in docs/how-to/rights.md is enough: calls follow the master, and no Sentinel has denied anything."""
+    topology = start()
+    page = (ROOT / "docs" / "how-to" / "rights.md").read_text("utf-8")
+    (line,) = re.findall(r"^user (reliq .*)$", page, re.MULTILINE)
+    for node in topology.sentinels:
+        node.call("ACL", "SETUSER", *line.split(), ">secret")
+    with Queue("emails", f"{topology.url}?sentinel_username=reliq&sentinel_password=secret") as queue:
+        queue.enqueue(1)
+        failover.run(topology.url)
+        queue.enqueue(2)
+    denied = {fields(entry)["object"] for node in topology.sentinels for entry in _log(node)}
+    assert denied <= {"client|setinfo"}  # redis-py's courtesy, which it does without
+
+
+def _log(node: Node) -> list[Reply]:
+    reply = node.call("ACL", "LOG")
+    return reply if isinstance(reply, list) else []
 
 
 def test_the_printed_command_is_for_a_shell() -> None:

@@ -21,6 +21,7 @@ from servers import start_server, wait_until
 
 from reliq import Queue
 from reliq.embedded import Server
+from reliq.mirror import Mirror
 from reliq.mirror.relay import Relay
 from reliq.mirror.store import Store
 
@@ -273,3 +274,31 @@ def test_a_relay_needs_no_more_rights_than_its_page_says(outbox: Outbox, postgre
     finally:
         outbox.sql("DROP OWNED BY relay")
         outbox.sql("DROP ROLE relay")
+
+
+def test_a_commit_survives_the_loss_of_redis_right_after_it_was_carried(
+    outbox: Outbox, mirror: Mirror, redis_client: redis.Redis
+) -> None:
+    """Before the follower has met it in Redis. The queue is rebuilt with it, and it is delivered."""
+    outbox.queue.enqueue("followed", id="followed")
+    mirror.follow(outbox.queue, once=True)
+    outbox.write("carried", id="carried")
+    outbox.carry()
+    assert queued(outbox.queue) == ["followed", "carried"]
+    redis_client.flushall()
+    with Queue("emails", outbox.server.socket_url) as queue:
+        mirror.apply(mirror.plan_rebuild(queue))
+        assert mirror.verify(queue)
+        assert queued(queue) == ["followed", "carried"]
+
+
+def test_what_was_carried_is_pending_no_more_when_the_follower_has_met_it(outbox: Outbox, mirror: Mirror) -> None:
+    """Waiting or finished; then it has a row, or none."""
+    mirror.follow(outbox.queue, once=True)
+    outbox.write(*range(5))
+    outbox.carry()
+    outbox.queue.finish(outbox.queue.claim(2))
+    assert outbox.sql("SELECT count(*) FROM reliq.pending") == [(5,)]
+    mirror.follow(outbox.queue, once=True)
+    assert outbox.sql("SELECT count(*) FROM reliq.pending") == [(0,)]
+    assert outbox.sql("SELECT count(*) FROM reliq.items") == [(3,)]
