@@ -12,6 +12,7 @@ import click
 from reliq.cli._base import Group
 from reliq.cli._exit import Exit, Stop, confirm
 from reliq.cli._options import F, Options, dry_run_option, duration_option, yes_option
+from reliq.errors import InvalidURL
 
 if TYPE_CHECKING:
     from reliq.mirror import Mirror
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from reliq.queue import Queue
 
 DSN = "DSN of the mirror's Postgres; or RELIQ_MIRROR."
-mirror_option = click.option("--mirror", "dsn", envvar="RELIQ_MIRROR", required=True, metavar="DSN", help=DSN)
+mirror_option = click.option("--mirror", "dsn", envvar="RELIQ_MIRROR", metavar="DSN", help=DSN)
 anew_option = click.option("--anew", is_flag=True, help="Begin again, instead of going on with what was broken off.")
 
 
@@ -39,17 +40,19 @@ def _command(name: str) -> Callable[[F], Any]:
 
 
 @contextmanager
-def _both(options: Options, dsn: str, name: str) -> Iterator[tuple[Mirror, Queue]]:
+def _both(options: Options, dsn: str | None, name: str) -> Iterator[tuple[Mirror, Queue]]:
     from reliq.mirror import Mirror
 
+    if not dsn:
+        raise InvalidURL("no mirror: pass --mirror postgresql://host/database, or set RELIQ_MIRROR")
     with ExitStack() as stack:
-        patience = {} if options.timeout is None else {"timeout": options.timeout}
-        yield stack.enter_context(Mirror(dsn, **patience)), stack.enter_context(options.queue(name))
+        patience = 30.0 if options.timeout is None else options.timeout
+        yield stack.enter_context(Mirror(dsn, timeout=patience)), stack.enter_context(options.queue(name))
 
 
 @_command("plan")
 @anew_option
-def plan(options: Options, dsn: str, name: str, *, anew: bool) -> None:
+def plan(options: Options, dsn: str | None, name: str, *, anew: bool) -> None:
     """Show what a rebuild would bring back, and what speaks against it. Changes nothing."""
     with _both(options, dsn, name) as (mirror, queue):
         _show(options, mirror.plan_rebuild(queue, anew=anew))
@@ -72,7 +75,7 @@ def plan(options: Options, dsn: str, name: str, *, anew: bool) -> None:
 @yes_option
 def apply(
     options: Options,
-    dsn: str,
+    dsn: str | None,
     name: str,
     *,
     in_progress: str,
@@ -100,7 +103,7 @@ def apply(
 
 
 @_command("verify")
-def verify(options: Options, dsn: str, name: str) -> None:
+def verify(options: Options, dsn: str | None, name: str) -> None:
     """Compare a rebuilt queue with Postgres, item by item, and open it where they agree.
 
     A queue that is open is only compared. Exit code 7 where something differs.
@@ -111,11 +114,13 @@ def verify(options: Options, dsn: str, name: str) -> None:
 
 @_command("status")
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="The last N.")
-def status(options: Options, dsn: str, name: str, *, limit: int) -> None:
+def status(options: Options, dsn: str | None, name: str, *, limit: int) -> None:
     """List the rebuilds and repairs of a queue, the last one first: who, when, how far."""
     with _both(options, dsn, name) as (mirror, _):
         columns = ("started", "kind", "state", "done", "total", "epoch", "by")
-        if not options.out().rows(columns, mirror.recoveries(name, limit=limit)):
+        found = mirror.recoveries(name, limit=limit)
+        rows = ({column: done[column] for column in columns} if options.output == "table" else done for done in found)
+        if not options.out().rows(columns, rows):
             raise Stop(Exit.NOTHING_FOUND, f"queue {name!r} was never rebuilt or repaired")
 
 
@@ -123,7 +128,7 @@ def status(options: Options, dsn: str, name: str, *, limit: int) -> None:
 @click.option("--repair", is_flag=True, help="Put back what Redis has lost, and write rows that Postgres lacks.")
 @duration_option("--patience", default=30.0, help="Wait for so long until the follower has caught up.")
 @yes_option
-def reconcile(options: Options, dsn: str, name: str, *, repair: bool, patience: float, yes: bool) -> None:
+def reconcile(options: Options, dsn: str | None, name: str, *, repair: bool, patience: float, yes: bool) -> None:
     """Compare a live queue with its mirror, both ways, and name what differs.
 
     Exit code 7 where something differs and was not put right.

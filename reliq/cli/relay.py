@@ -9,10 +9,11 @@ from contextlib import ExitStack, contextmanager
 
 import click
 
+from reliq.cli._base import Command
 from reliq.cli._options import Options
 
 
-@click.command("relay")
+@click.command("relay", cls=Command)
 @click.argument("names", metavar="QUEUE...", nargs=-1, required=True)
 @click.option("--mirror", "dsn", envvar="RELIQ_MIRROR", required=True, help="DSN of the mirror; or RELIQ_MIRROR.")
 @click.option("--once", is_flag=True, help="Carry what is there, and end.")

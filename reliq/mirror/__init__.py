@@ -300,8 +300,8 @@ class Mirror:
             plan: as `plan_rebuild` made it.
             rate: items a second at most, above 0; None for as fast as it goes.
             on_progress: is told about once a second, and at the end.
-            in_progress: what becomes of items that somebody held. `requeue`: they are queued at their old place, with one
-                delivery more. `hold`: orphaned, for people who look first. A rebuild that goes on keeps what it began with.
+            in_progress: what becomes of items that somebody held. `requeue`: they are queued at their old place, with
+                one delivery more. `hold`: orphaned, for people who look first. A rebuild that goes on keeps its choice.
             wipe: remove what Redis has of the queue.
             wait: seconds to wait while another rebuild of this queue runs.
 

@@ -69,8 +69,9 @@ class Resync:
 
     def _look_for_unmet(self) -> bool:
         """Rows that an earlier pass found missing stay in any case: it was another server that knew of them."""
-        found = self._look_for(self._target, lowest=MISSING + 1, below=self._target.generation)
-        return found and self._look_for(replace(self._target, keep_unknown=True), lowest=MISSING, below=MISSING + 1)
+        kept = replace(self._target, keep_unknown=True)
+        known_here = self._look_for(self._target, lowest=MISSING + 1, below=self._target.generation)
+        return known_here and (self._target.keep_unknown or self._look_for(kept, lowest=MISSING, below=MISSING + 1))
 
     def _look_for(self, target: Target, *, lowest: int, below: int) -> bool:
         after = b""

@@ -69,8 +69,8 @@ def contents(client: redis.Redis) -> dict[bytes, Any]:
                 found[key] = c.zrange(key, 0, -1, withscores=True)
             case b"set":
                 found[key] = c.smembers(key)
-    for key in found:
+    for key, value in found.items():
         if key.endswith(b":meta"):
             for name in (b"rebuild_id", b"created_at_ms", b"epoch"):
-                found[key].pop(name, None)
+                value.pop(name, None)
     return found

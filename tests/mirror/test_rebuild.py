@@ -56,7 +56,7 @@ def test_a_queue_that_was_never_followed_can_not_be_planned(mirror: Mirror, queu
 
 
 def test_a_rebuilt_queue_is_the_one_that_was_lost(mirror: Mirror, queue: Queue, redis_client: redis.Redis) -> None:
-    """Every item is there with its payload, history, error, group and checkpoint, and all keys agree with each other."""
+    """Every item is there with payload, history, error, group and checkpoint, and all keys agree with each other."""
     names = various(queue)
     before = {info.id: info for state in ("orphaned", "dead", "scheduled") for info in queue.scan(state)}
     mirrored(mirror, queue)
@@ -379,7 +379,7 @@ def differing(one: dict[bytes, Any], other: dict[bytes, Any]) -> list[bytes]:
 
 
 def test_a_difference_keeps_it_closed_and_is_named(mirror: Mirror, queue: Queue, redis_client: redis.Redis) -> None:
-    """An item that vanished from Redis meanwhile is found; the rebuild goes through all of it again, and then it opens."""
+    """An item that vanished from Redis is found; the rebuild goes through all of it again, and then it opens."""
     queue.enqueue_many([New(n, id=str(n)) for n in range(5)])
     mirrored(mirror, queue)
     redis_client.flushall()
@@ -423,7 +423,7 @@ def test_it_keeps_to_a_rate(mirror: Mirror, queue: Queue, redis_client: redis.Re
     mirrored(mirror, queue)
     redis_client.flushall()
     progress = mirror.apply(mirror.plan_rebuild(queue), rate=5000)
-    assert 0.6 <= progress.seconds
+    assert progress.seconds >= 0.6
     assert progress.rate <= 5000
 
 

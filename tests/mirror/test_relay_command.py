@@ -11,18 +11,11 @@ import sys
 from mirror.outboxes import Outbox
 from servers import wait_until
 
-PROGRAM = """
-import os
-from reliq.cli._options import Options
-from reliq.cli.relay import relay
-relay(obj=Options(url=os.environ["RELIQ_URL"], output="json"))
-"""
-
 
 def start(outbox: Outbox, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "RELIQ_URL": outbox.server.socket_url, "RELIQ_MIRROR": outbox.dsn}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-m", "reliq", "mirror", "relay", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -33,7 +26,7 @@ def start(outbox: Outbox, *arguments: str) -> subprocess.Popen[str]:
 def test_once_carries_what_is_there(outbox: Outbox) -> None:
     """And says how many rows that were."""
     outbox.write(1, 2, 3)
-    with start(outbox, "emails", "--once") as process:
+    with start(outbox, "emails", "--once", "-o", "json") as process:
         out, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert json.loads(out) == {"carried": 3}

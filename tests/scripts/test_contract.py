@@ -18,7 +18,7 @@ ALLOW_OOM = set(
     " configure pause resume checkpoint beat cron_set mirror rebuild restore restore_batch".split()
 )
 NO_WRITES = {"inspect", "get", "scan", "oldest", "workers", "crons"}
-NO_FLAGS = {"put_back", "enqueue", "batch", "watch", "await_room", "cron_tick", "put_back"}
+NO_FLAGS = {"enqueue", "batch", "watch", "await_room", "cron_tick", "put_back"}
 
 CALL = re.compile(r"\bcall\('(\w+)'")
 FORBIDDEN = {

@@ -1,0 +1,164 @@
+"""A topology under load from producers of each level and workers of each kind, and what a fault does to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from failover.crew import Crew, Vitals
+from failover.producer import Producer
+from servers import wait_until
+
+from reliq import Item, LeaseLost, Queue
+from reliq.item import ItemState
+from reliq.testing.faults import Faults
+from reliq.testing.topology import Topology
+
+LEVELS = ("memory", "memory", "replicated:1", "replicated:all")
+SOME = 20  # items
+
+
+@dataclass
+class Round:
+    """What one fault did.
+
+    Attributes:
+        switched: seconds until most Sentinels named the new master, of all switches of the round together.
+        silence: of each producer, by level: seconds of the longest time without an acknowledged item.
+        lost: acknowledged items that are nowhere, by level.
+        window: seconds between the first and the last of those that were acknowledged in memory and lost.
+        duplicates: items that were handled to the end more than once.
+        stale: finishes under a receipt that somebody else's had replaced, and that were accepted.
+        restarts: workers that are not the processes that they were.
+        threads, connections: how many more there are than before.
+        items: acknowledged in all.
+    """
+
+    switched: float
+    silence: dict[str, list[float]]
+    lost: dict[str, int] = field(default_factory=dict)
+    window: float = 0.0
+    duplicates: int = 0
+    stale: int = 0
+    restarts: int = 0
+    threads: int = 0
+    connections: int = 0
+    items: int = 0
+
+
+Breaking = Callable[["Arena"], float]
+
+
+class Arena:
+    """Four producers and the workers of a crew on one queue."""
+
+    def __init__(self, topology: Topology, folder: Path) -> None:
+        self.topology, self.folder = topology, folder
+        self.faults = Faults(topology)
+        self.producers: list[Producer] = []
+        self._crew: Crew | None = None
+
+    @property
+    def crew(self) -> Crew:
+        assert self._crew
+        return self._crew
+
+    def start(self) -> Self:
+        self.topology.start()
+        self.queue = Queue("q", self.topology.url, timeout=60.0)
+        self.queue.configure(max_deliveries=1_000_000, finished_count=10_000_000)
+        names = [f"{level}-{number}" for number, level in enumerate(LEVELS)]
+        self.producers = [Producer(n, self.topology.url, level) for n, level in zip(names, LEVELS, strict=True)]
+        self._crew = Crew(self.topology.url, self.folder)
+        self.crew.wait_at_work()
+        self.progress(LEVELS)
+        return self
+
+    def close(self) -> None:
+        """Everybody is gone, however the test went."""
+        for node in self.topology.everyone:  # else nobody is there to answer the last calls
+            if node.running:
+                node.resume()
+        self.faults.heal()
+        for producer in self.producers:
+            producer.stop()
+        if self._crew:
+            self._crew.kill()
+            self.queue.close()
+        self.topology.close()
+
+    def progress(self, levels: Sequence[str], timeout: float = 60.0) -> None:
+        """Waits until each producer of these levels has some more items acknowledged."""
+        wanted = [(p, len(p.acknowledged) + SOME) for p in self.producers if p.level in levels]
+        wait_until(
+            lambda: all(p.error or len(p.acknowledged) >= count for p, count in wanted), "producers to go on", timeout
+        )
+        assert [p.error for p in self.producers if p.error] == []
+
+    def suffer(self, breaking: Breaking) -> Round:
+        """One round: something breaks and is mended, and everybody goes on as before.
+
+        Args:
+            breaking: breaks and mends; returns how long the Sentinels took to switch, 0 where there was nothing to.
+        """
+        before, began = self.at_rest(), time.monotonic()
+        stale = self.queue.claim(5, lease=0.5, wait=10)
+        switched = breaking(self)
+        self.topology.wait_ready(90)
+        self.progress(LEVELS)
+        silence: dict[str, list[float]] = {}
+        for producer in self.producers:
+            silence.setdefault(producer.level, []).append(producer.silence(began))
+        return self.judged(Round(switched, silence), stale, before, began)
+
+    def judged(self, round: Round, stale: Sequence[Item], before: Vitals, began: float) -> Round:
+        """What became of all items that were acknowledged in this round and shortly before it."""
+        acknowledged = [(p.level, at, i) for p in self.producers for at, i in list(p.acknowledged) if at > began - 2]
+        there = self.drained({i for _, _, i in acknowledged})
+        gone = [(level, at) for level, at, i in acknowledged if i not in there]
+        round.lost = {level: sum(each == level for each, _ in gone) for level in set(LEVELS)}
+        moments = [at for level, at in gone if level == "memory"]
+        round.window = max(moments) - min(moments) if moments else 0.0
+        handled = self.crew.handled()
+        round.duplicates = sum(handled[i] > 1 for _, _, i in acknowledged)
+        round.stale = self.accepted(stale)
+        after = self.at_rest(before)
+        round.restarts = len(after.pids ^ before.pids)
+        round.threads, round.connections = after.threads - before.threads, after.connections - before.connections
+        round.items = len(acknowledged)
+        return round
+
+    def drained(self, ids: set[str]) -> set[str]:
+        """Those ids that are finished; all others of them are nowhere."""
+
+        def open_ones() -> set[str]:
+            open_states = set(ItemState) - {ItemState.FINISHED}
+            return {info.id for state in open_states for info in self.queue.scan(state, page=1000)} & ids
+
+        wait_until(lambda: not open_ones(), "all that was enqueued in the round to be finished", 60)
+        return {info.id for info in self.queue.scan("finished", page=1000)} & ids
+
+    def accepted(self, items: Sequence[Item]) -> int:
+        """How many finishes come through under a receipt whose item somebody else has finished."""
+        if not items:
+            return 0
+        try:
+            self.queue.finish(items)
+        except LeaseLost as error:
+            return len(items) - len(error.ids)
+        return len(items)
+
+    def at_rest(self, before: Vitals | None = None) -> Vitals:
+        """What the workers have open; where there were fewer before, when that is so again, or after a while."""
+        seen = [self.crew.vitals()]
+
+        def as_before() -> bool:
+            seen.append(self.crew.vitals())
+            return before is None or (seen[-1].connections <= before.connections and seen[-1].threads <= before.threads)
+
+        until = time.monotonic() + 10
+        wait_until(lambda: as_before() or time.monotonic() > until, "the workers to come to rest", 20)
+        return min(seen[1:], key=lambda vitals: (vitals.connections, vitals.threads))
