@@ -1,4 +1,4 @@
-"""What a mirror costs: Redis's CPU beside that of an unmirrored queue, what reaches Postgres, and a checkpointed enqueue.
+"""What a mirror costs: Redis's CPU beside that of a queue without, what reaches Postgres, and checkpointed enqueues.
 
 The follower is a process of its own, as it is in production. A turn of the mirrored queue ends when the follower has
 read all of it, so what it asks of Redis is in the turn's cost.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from servers import wait_until
 
 from benchmarks.conftest import Sizes
-from benchmarks.harness import OURS, Contest, Meter, Report, Work
+from benchmarks.harness import OURS, Contest, Meter, Report, Work, in_rounds
 from benchmarks.rivals import TEXT
 from reliq import Mirror, Queue
 from reliq._commands import Body
@@ -48,6 +49,7 @@ def mirror(postgres: Postgres) -> Iterator[Mirror]:
 @pytest.fixture
 def mirrored(server: Server, client: redis.Redis, mirror: Mirror) -> Iterator[Queue]:
     """A queue that a process of its own follows."""
+    assert not client.dbsize()
     with Queue("mirrored", server.socket_url) as queue:
         mirror.follow(queue, once=True)
         follower = multiprocessing.get_context("spawn").Process(target=_follow, args=(mirror, queue))
@@ -66,6 +68,7 @@ def _follow(mirror: Mirror, queue: Queue) -> None:
 @pytest.fixture
 def plain(rival_server: Server, rival_client: redis.Redis) -> Iterator[Queue]:
     """A queue that nobody follows, on a server of the same kind."""
+    assert not rival_client.dbsize()
     with Queue("plain", rival_server.socket_url) as queue:
         yield queue
 
@@ -97,11 +100,11 @@ def test_cost_of_a_mirror(
     benchmark: BenchmarkFixture,
     report: Report,
     sizes: Sizes,
+    client: redis.Redis,
+    rival_client: redis.Redis,
     mirrored: Queue,
     plain: Queue,
     mirror: Mirror,
-    client: redis.Redis,
-    rival_client: redis.Redis,
 ) -> None:
     """Redis's CPU an item, mirrored by unmirrored, and the share of items that ever had a row."""
     ours = turn(mirrored, sizes.batches, lambda: has_read_all(client, mirrored))
@@ -112,6 +115,34 @@ def test_cost_of_a_mirror(
     share = _inserted(mirror) / (sizes.rounds * (sizes.batches + STANDING) * BATCH)
     print(f"{100 * share:.2f} % of the items had a row")
     assert share < 0.05 or sizes.rounds == 1
+
+
+def test_the_follower_keeps_up(
+    benchmark: BenchmarkFixture, sizes: Sizes, mirrored: Queue, mirror: Mirror, client: redis.Redis
+) -> None:
+    """While items come and go as fast as one client can, the journal stays short."""
+    longest = 0
+    batches = sizes.batches * sizes.rounds
+
+    def work() -> None:
+        nonlocal longest
+        held = mirrored.claim(BATCH)
+        for n in range(batches):
+            mirrored.enqueue_many(PAYLOADS, batch=BATCH)
+            held = mirrored.finish_and_claim(held, BATCH)
+            if n % 20 == 0:
+                longest = max(longest, int(client.xlen(mirrored._session.keys["journal"])))
+        while held:
+            held = mirrored.finish_and_claim(held, BATCH)
+
+    began = time.perf_counter()
+    in_rounds(benchmark, work, rounds=1)
+    seconds = time.perf_counter() - began
+    wait_until(lambda: has_read_all(client, mirrored), "the follower has read all", timeout=60)
+    behind = time.perf_counter() - began - seconds
+    print(f"{batches * BATCH / seconds:.0f} items/s; journal of at most {longest} entries; {behind:.2f} s to catch up")
+    assert behind < 5
+    assert mirror.status()[0].rows == 0
 
 
 def _inserted(mirror: Mirror) -> int:

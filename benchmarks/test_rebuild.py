@@ -28,7 +28,8 @@ def rows(postgres: Postgres, database: str, count: int) -> None:
     postgres.execute("INSERT INTO reliq.queues (queue, epoch) VALUES ('emails', 1)", database)
     postgres.execute(
         "INSERT INTO reliq.items (queue, id, stamp, state, body)"
-        " SELECT 'emails', decode(md5(n::text), 'hex'), n * 10, CASE WHEN n % 100 = 0 THEN 'in_progress' ELSE 'queued' END,"
+        " SELECT 'emails', decode(md5(n::text), 'hex'), n * 10,"
+        " CASE WHEN n % 100 = 0 THEN 'in_progress' ELSE 'queued' END,"
         f" decode(repeat('a7', {PAYLOAD}), 'hex') FROM generate_series(1, {count}) AS n",
         database,
     )
@@ -36,7 +37,7 @@ def rows(postgres: Postgres, database: str, count: int) -> None:
 
 
 def test_items_a_second(
-    postgres: Postgres, server: Server, client: redis.Redis, sizes: Sizes, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres, client: redis.Redis, server: Server, sizes: Sizes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`apply` fills an empty server; `verify` reads both sides, and opens the queue."""
     count, database, told = max(sizes.memory), postgres.new_database(), []
@@ -48,6 +49,6 @@ def test_items_a_second(
             assert part()
             took, used = time.perf_counter() - began, time.process_time() - cpu
             told.append(f"{count / took:,.0f} items/s, {used / count * 1e6:.1f} us of client CPU each")
-        assert queue.counts().queued == count
+        assert queue.counts().queued == client.llen("reliq:{emails}:queued") == count
     with capsys.disabled():
         print(f"\nrebuild, {count} items of {PAYLOAD} bytes: filled {told[0]}; compared {told[1]}")

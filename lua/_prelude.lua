@@ -28,7 +28,13 @@ end
 -- revoked, asked for here, and a key of a wrong type. Keys that a script reads before it writes need no look at their
 -- type: reading fails first.
 local function permitted(command, key)
-  if not redis.acl_check_cmd(command, key, '0', '0') then
+  local allowed
+  if command == 'DEL' then -- further arguments of it would be keys, which a user may have no right to
+    allowed = redis.acl_check_cmd(command, key)
+  else
+    allowed = redis.acl_check_cmd(command, key, '0', '0')
+  end
+  if not allowed then
     refuse('NO_RIGHT', command .. ' on ' .. key)
   end
 end

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- finish_unseen: a claim can be lost in a failover: the new master never saw it, and the item is queued there as
--- before. Its holder may end it still, where nobody else had it meanwhile: the item is queued, and as many claims of it
--- have come to an end as before this one. Its place in the queue is passed over later. Repeating it is a quiet yes.
+-- before. Its holder may end it still, where nobody else had it meanwhile: the item is queued, it is the same one by
+-- its stamp, and as many claims of it have come to an end as before this one. Its place in the queue is passed over
+-- later. Repeating it is a quiet yes.
 -- Returns {'ok', epoch, indexes (from 0) of the items that it did not end}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
 -- uses: _wake _where _finish _journal
@@ -28,7 +29,7 @@ local watched = KEYS[20] -- zset: id that somebody waits for, by the end of the 
 local journal = KEYS[21] -- stream: ids that changed, where the queue is mirrored
 local epoch = ARGV[1] -- epoch that the client knows, or ''
 local now_ms = ARGV[2] -- '' for the server's clock
--- ARGV[3...]: for each item three: receipt, id, claims of it that had ended when it was claimed
+-- ARGV[3...]: for each item four: receipt, id, stamp of its record, claims of it that had ended when it was claimed
 
 enter({
   'finished', 'in_progress', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms', 'stamp', 'enqueued',
@@ -41,17 +42,18 @@ if extras then
 end
 look_for_idle()
 
-local ids, receipts, before = {}, {}, {}
-for i = 3, #ARGV, 3 do
+local ids, receipts, stamps, before = {}, {}, {}, {}
+for i = 3, #ARGV, 4 do
   local n = #ids + 1
-  receipts[n], ids[n], before[n] = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  receipts[n], ids[n], stamps[n], before[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
 end
 local states, records, histories = states_of(ids)
 
 -- One that waits for the turn of its group has another place, and was not claimed by anybody's reckoning: it stays.
 local function untouched(i)
   local in_group = histories[i] and byte(histories[i]) == WAITS_FOR_TURN
-  return states[i] == 'queued' and not in_group and read_history(histories[i]) == before[i]
+  local same = states[i] == 'queued' and string.sub(records[i], 1, STAMP_BYTES) == stamps[i]
+  return same and not in_group and read_history(histories[i]) == before[i]
 end
 
 local lost, ended, wakes, when = {}, {}, 0, pack_stamp(to_ticks(now))

@@ -158,7 +158,7 @@ def finish_unseen(items: Sequence[Item], durability: Durability = MEMORY) -> Com
     """Ends items whose claim the server never saw, where nobody else had them. Returns the ids that it did not end."""
     args: list[bytes | str | int] = []
     for item in items:
-        args += (item.held.proof, item.key, item.delivery - 1)
+        args += (item.held.proof, item.key, item.stamp, item.delivery - 1)
 
     def decode(reply: Reply) -> list[str]:
         return [items[int(i)].id for i in reply[2]]

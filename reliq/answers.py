@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+from reliq.errors import InvalidArgument
+
 
 class Answer(Exception):
     """Base of the three answers. Return one from a handler, or raise it from anywhere within."""
@@ -15,10 +17,16 @@ class Retry(Answer):
     Args:
         after: seconds (or a timedelta) until the next attempt; None leaves it to the queue's `retry` and backoff.
         reason: kept with the item as its last error.
+
+    Raises:
+        InvalidArgument: `after` is no time that can be waited: in a handler that is a failed attempt like any other.
     """
 
     def __init__(self, after: float | dt.timedelta | None = None, reason: str = "") -> None:
         super().__init__(reason or "the handler asked for another attempt")
+        seconds = after.total_seconds() if isinstance(after, dt.timedelta) else after
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0):
+            raise InvalidArgument(f"after is a number of seconds, 0 or more, not {after!r}")
         self.after = after
         self.reason = str(self)
 

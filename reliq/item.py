@@ -122,7 +122,7 @@ class Item:
         settled: finish, release or fail was called for it through its queue.
     """
 
-    __slots__ = ("_history", "_stamp", "group", "headers", "held", "key", "lost", "payload", "progress", "settled")
+    __slots__ = ("_history", "group", "headers", "held", "key", "lost", "payload", "progress", "settled", "stamp")
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Item:
         self.key = key  # the id as the server has it
         self.payload = payload
         self.headers = headers
-        self._stamp = stamp
+        self.stamp = stamp  # when it was enqueued, and which enqueue that was, as the server has it
         self._history = history
         self.group: str | None = None
         self.progress: Progress | None = None
@@ -170,7 +170,7 @@ class Item:
     @property
     def enqueued_at(self) -> float:
         """Unix seconds on the server's clock."""
-        return self.held.time_of(self._stamp)
+        return self.held.time_of(self.stamp)
 
     @property
     def receipt(self) -> str:

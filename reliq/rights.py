@@ -63,7 +63,7 @@ ROLES: dict[str, Role] = {
         (*_READING, "batch", "enqueue", "mirror", "put_back", "rebuild", "restore", "restore_batch"),
         registers=True,
         lists=True,
-        direct=("XRANGE", "XREAD", "XTRIM"),
+        direct=("HSCAN", "XRANGE", "XREAD", "XTRIM"),
     ),
 }
 

@@ -59,7 +59,7 @@ def init(options: Options, dsn: str) -> None:
 @duration_option("--remember", default=86400.0, help="Keep ids of ended items this long: 1d.")
 @click.option("--adopt", is_flag=True, help="Accept the queues as Redis has them, and what it lost as lost.")
 @click.pass_obj
-def run(options: Options, names: tuple[str, ...], dsn: str, *, once: bool, adopt: bool, **pace: Any) -> None:
+def run(options: Options, /, names: tuple[str, ...], dsn: str, *, once: bool, adopt: bool, **pace: Any) -> None:
     """Follow queues into Postgres, until SIGTERM or Ctrl-C. Of several followers of a queue one is active."""
     from reliq.mirror import Mirror
 

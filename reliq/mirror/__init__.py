@@ -339,8 +339,8 @@ class Mirror:
     def reconcile(self, queue: Queue, *, repair: bool = False, patience: Seconds = 30.0) -> Reconciliation:
         """Goes through both sides of a live queue, a thousand items at a time, and names what differs.
 
-        With `repair` an item that Redis has lost and that has not ended is put back at its place, and a row that Postgres
-        lacks is written. Everything else is for people to decide. Nothing is removed.
+        With `repair` an item that Redis has lost and that has not ended is put back at its place, and a row that
+        Postgres lacks is written. Everything else is for people to decide. Nothing is removed.
 
         Args:
             queue: a client of the live queue.

@@ -52,6 +52,14 @@ def _command(bodies: Sequence[Body]) -> _Checkpointed:
     return _Checkpointed(plain.script, plain.args, decode, plain.keys, bodies=tuple(bodies))
 
 
+def _bodies_of(command: Command[Any]) -> Sequence[Body]:
+    """The items of an enqueue, also of one that a plan of the queue's own made: `enqueue_many`."""
+    if isinstance(command, _Checkpointed):
+        return command.bodies
+    stride, parts = int(command.args[0]), list(command.args[1:])
+    return [Body(*parts[at : at + stride]) for at in range(0, len(parts), stride)]  # type: ignore[arg-type]
+
+
 class _Verb(Enqueues):
     """Single enqueues that go together, checkpointed."""
 
@@ -125,9 +133,9 @@ class Link:
 
     def call(self, command: Command[T]) -> T:
         """Sends a command; one that enqueues when its rows are committed."""
-        if not isinstance(command, _Checkpointed):
+        if command.script.name != "enqueue":
             return self._driver.call(command)
-        numbers = self._rows.commit(command.bodies)
+        numbers = self._rows.commit(_bodies_of(command))
         try:
             outcome: T = self._driver.call(command)
             return outcome
@@ -160,9 +168,9 @@ class AsyncLink:
 
     async def call(self, command: Command[T]) -> T:
         """Asyncio twin of `Link.call`."""
-        if not isinstance(command, _Checkpointed):
+        if command.script.name != "enqueue":
             return await self._driver.call(command)
-        numbers = await asyncio.to_thread(self._rows.commit, command.bodies)
+        numbers = await asyncio.to_thread(self._rows.commit, _bodies_of(command))
         try:
             outcome: T = await self._driver.call(command)
             return outcome

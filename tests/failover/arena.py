@@ -12,13 +12,14 @@ from failover.crew import Crew, Vitals
 from failover.producer import Producer
 from servers import wait_until
 
-from reliq import Item, LeaseLost, Queue
+from reliq import Item, LeaseLost, Queue, _commands, _ids
 from reliq.item import ItemState
 from reliq.testing.faults import Faults
 from reliq.testing.topology import Topology
 
 LEVELS = ("memory", "memory", "replicated:1", "replicated:all")
 SOME = 20  # items
+SPARE = 6  # connections of all workers together: so many more may be idle after a time of many calls at once
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Round:
         duplicates: items that were handled to the end more than once.
         stale: finishes under a receipt that somebody else's had replaced, and that were accepted.
         restarts: workers that are not the processes that they were.
-        threads, connections: how many more there are than before.
+        threads, connections: how many more there are than before the first round.
         items: acknowledged in all.
     """
 
@@ -60,6 +61,7 @@ class Arena:
         self.faults = Faults(topology)
         self.producers: list[Producer] = []
         self._crew: Crew | None = None
+        self._first: Vitals | None = None
 
     @property
     def crew(self) -> Crew:
@@ -125,21 +127,35 @@ class Arena:
         handled = self.crew.handled()
         round.duplicates = sum(handled[i] > 1 for _, _, i in acknowledged)
         round.stale = self.accepted(stale)
-        after = self.at_rest(before)
+        after = self.at_rest()
+        assert self._first
         round.restarts = len(after.pids ^ before.pids)
-        round.threads, round.connections = after.threads - before.threads, after.connections - before.connections
+        round.threads, round.connections = after.threads - self._first.threads, after.connections - self._first.connections
         round.items = len(acknowledged)
         return round
 
     def drained(self, ids: set[str]) -> set[str]:
-        """Those ids that are finished; all others of them are nowhere."""
+        """Those ids that are finished, when none of them is open any more; all others of them are nowhere."""
+        finished: set[str] = set()
+        left = sorted(ids)
 
-        def open_ones() -> set[str]:
-            open_states = set(ItemState) - {ItemState.FINISHED}
-            return {info.id for state in open_states for info in self.queue.scan(state, page=1000)} & ids
+        def none_is_open() -> bool:
+            found = self.states(left)
+            finished.update(i for i, state in found.items() if state is ItemState.FINISHED)
+            left[:] = [i for i, state in found.items() if state is not ItemState.FINISHED]
+            return not left
 
-        wait_until(lambda: not open_ones(), "all that was enqueued in the round to be finished", 60)
-        return {info.id for info in self.queue.scan("finished", page=1000)} & ids
+        wait_until(none_is_open, "all that was enqueued in the round to be finished", 60)
+        return finished
+
+    def states(self, ids: Sequence[str]) -> dict[str, ItemState]:
+        """Where the queue has items; those that it does not know are left out."""
+        found: dict[str, ItemState] = {}
+        for start in range(0, len(ids), 500):
+            keys = [_ids.pack(i) for i in ids[start : start + 500]]
+            infos = self.queue._driver.call(_commands.get(self.queue._session, keys))
+            found |= {info.id: info.state for info in infos if info}
+        return found
 
     def accepted(self, items: Sequence[Item]) -> int:
         """How many finishes come through under a receipt whose item somebody else has finished."""
@@ -151,14 +167,17 @@ class Arena:
             return len(items) - len(error.ids)
         return len(items)
 
-    def at_rest(self, before: Vitals | None = None) -> Vitals:
-        """What the workers have open; where there were fewer before, when that is so again, or after a while."""
-        seen = [self.crew.vitals()]
+    def at_rest(self) -> Vitals:
+        """What the workers have open, when that is not more than at the beginning, or after a while."""
+        if self._first is None:
+            self._first = self.crew.vitals()
+        first, until = self._first, time.monotonic() + 10
+        seen = [first]
 
         def as_before() -> bool:
             seen.append(self.crew.vitals())
-            return before is None or (seen[-1].connections <= before.connections and seen[-1].threads <= before.threads)
+            more = seen[-1].connections > first.connections + SPARE or seen[-1].threads > first.threads
+            return not more or time.monotonic() > until
 
-        until = time.monotonic() + 10
-        wait_until(lambda: as_before() or time.monotonic() > until, "the workers to come to rest", 20)
-        return min(seen[1:], key=lambda vitals: (vitals.connections, vitals.threads))
+        wait_until(as_before, "the workers to come to rest", 20)
+        return seen[-1]

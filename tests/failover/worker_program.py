@@ -17,7 +17,7 @@ from reliq import AsyncQueue, AsyncWorker, Item, Queue, Worker
 from reliq.testing import History
 
 WORK = 0.002  # seconds of handling
-LEASE = 30.0  # longer than any outage here: what is handled again is so because a server forgot
+LEASE = 6.0  # longer than any outage here: what is handled again is so because a server forgot
 
 
 @cache

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,7 @@ def test_a_follower_killed_at_random_points(mirror: Mirror, dsn: str, server: Se
         follower = start_process(server, dsn)
         try:
             wait_until(mirror.status, "it has begun")
-            started = followed_at(mirror)
-            wait_until(lambda since=started: followed_at(mirror) != since, "it follows", timeout=30)
+            wait_until(partial(has_followed_since, mirror, followed_at(mirror)), "it follows", timeout=30)
             killer = threading.Timer(dice.uniform(0.01, 0.3), follower.kill)
             killer.start()
             while follower.poll() is None:
@@ -86,6 +86,10 @@ def test_a_follower_killed_at_random_points(mirror: Mirror, dsn: str, server: Se
 def followed_at(mirror: Mirror) -> object:
     with mirror.store.lend() as connection:
         return connection.execute(b"SELECT followed_at FROM reliq.queues").fetchone()
+
+
+def has_followed_since(mirror: Mirror, since: object) -> bool:
+    return followed_at(mirror) != since
 
 
 def test_the_position_never_passes_what_was_written(

@@ -170,8 +170,10 @@ def test_checkpointed_items_that_redis_never_got_come_back(
     queue.enqueue_many([New(n, id=f"met-{n}") for n in range(3)])
     mirrored(mirror, queue)
     sure = client_of(queue, mirror=mirror)
-    for n in range(3):
-        sure.enqueue(n, id=f"sure-{n}", delay=3600 if n == 2 else None, durability="checkpointed")
+    sure.enqueue(0, id="sure-0", durability="checkpointed")
+    sure.enqueue_many(
+        [New(n, id=f"sure-{n}", delay=3600 if n == 2 else None) for n in (1, 2)], durability="checkpointed"
+    )
     redis_client.flushall()
     plan = mirror.plan_rebuild(queue)
     assert plan.pending == 3

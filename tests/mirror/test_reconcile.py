@@ -170,7 +170,7 @@ def test_an_item_that_ended_by_the_mirror_and_lives_in_redis_is_named(
     """Its finish was lost with the old master: it would be delivered again."""
     queue.enqueue_many([New(n, id=str(n)) for n in range(3)])
     mirrored(mirror, queue)
-    backup = {key: redis_client.dump(key) for key in redis_client.keys("*")}  # type: ignore[union-attr]
+    backup = {key: redis_client.dump(key) for key in redis_client.keys("*")}
     queue.finish(queue.claim(1))
     mirrored(mirror, queue)
     for key, dump in backup.items():

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from mirror.postgres import Postgres
-from mirror.stories import rows_of
+from mirror.stories import assert_same, rows_of
 
 import reliq
-from reliq import Queue
+from reliq import New, Queue
 from reliq._commands import Body
+from reliq.embedded import Server
 from reliq.errors import InvalidURL, MirrorSchema, MirrorUnavailable
 from reliq.mirror import Mirror, _sql, checkpointed
+from reliq.rights import rules
 
 PACKAGE = Path(reliq.__file__).parent
 SQL = re.compile(r"^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP|TRUNCATE|COPY|WITH)\s", re.MULTILINE)
@@ -134,3 +137,24 @@ def test_ended_ids_are_forgotten_by_their_age(mirror: Mirror, sql: Run) -> None:
     sql("CREATE TABLE reliq.ended_20200101 PARTITION OF reliq.ended FOR VALUES FROM ('2020-01-01Z') TO ('2020-01-02Z')")
     sql("SELECT reliq.keep_ended('24 hours')")
     assert sql("SELECT to_regclass('reliq.ended_20200101')") == [(None,)]
+
+
+def test_the_redis_role_of_a_follower(
+    mirror: Mirror, queue: Queue, server: Server, redis_client: redis.Redis, sql: Run
+) -> None:
+    """A user with the rights of `mirror` can follow, resynchronise, and enqueue what a producer left behind."""
+    redis_client.execute_command("ACL", "SETUSER", "follower", *rules(["mirror"], queue="emails"), ">x")
+    try:
+        queue.enqueue_many([New(n, group="g") for n in range(5)])
+        queue.batch(range(3), then=New("after"))
+        with Queue("emails", server.url.replace("redis://", "redis://follower:x@")) as followed:
+            mirror.follow(followed, once=True)
+            queue.finish(queue.claim(1))
+            mirror.link(queue)._rows.commit([Body(b"a", b"\xa1a")])
+            sql("UPDATE reliq.pending SET created_at = created_at - interval '1 minute'")
+            mirror.follow(followed, once=True)
+            mirror.follow(followed, once=True)
+        assert_same(mirror, queue)
+        assert queue.get("a") is not None
+    finally:
+        redis_client.acl_deluser("follower")

@@ -18,6 +18,7 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
     "claim": lambda: _commands.claim(Session("q"), 1, **CLAIM),
     "finish_and_claim": lambda: _commands.finish_and_claim(Session("q"), [item()], 1, **CLAIM),
     "finish": lambda: _commands.finish([item()]),
+    "finish_unseen": lambda: _commands.finish_unseen([item()]),
     "finish_with": lambda: _commands.finish_with([(item(), b"\x02")], [Body(b"b", b"1")]),
     "checkpoint": lambda: _commands.checkpoint(item(), b"\xc0", 1.0),
     "release": lambda: _commands.release([item()]),

@@ -14,7 +14,8 @@ PARTS = sorted(path.stem for path in _scripts.lua_folder().glob("_*.lua"))
 
 # A full server must drain, so what takes items out, or moves them, may use memory beyond its limit.
 ALLOW_OOM = set(
-    "claim finish finish_with finish_unseen finish_and_claim renew release fail recover requeue redrive resolve cancel discard purge"
+    "claim finish finish_with finish_unseen finish_and_claim renew release fail recover requeue redrive resolve cancel"
+    " discard purge"
     " configure pause resume checkpoint beat cron_set mirror rebuild restore restore_batch".split()
 )
 NO_WRITES = {"inspect", "get", "scan", "oldest", "workers", "crons"}

@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
     "enqueue": ((uid(9), b"\x01"), {"stride": 2}),
     "fail": ((receipt(), 1, uid(1), "", "0.5", "broken"), {}),
     "finish": ((receipt(), 1, uid(1)), {}),
+    "finish_unseen": ((receipt(), uid(1), b"\x00" * 6, "0"), {}),
     "finish_with": ((receipt(), uid(1), b"\x02", uid(9), b"\x01", "", ""), {"ending": 1}),
     "finish_and_claim": (
         (receipt(), 1, uid(1)),

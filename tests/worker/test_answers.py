@@ -142,3 +142,12 @@ def test_errors_are_logged_with_their_item(queue: Queue, workers: Workers, caplo
     record: Any = next(record for record in caplog.records if "failed" in record.message)
     assert (record.reliq_queue, record.reliq_item, record.reliq_attempt) == ("q", "one", 1)
     assert record.exc_info[0] is ValueError
+
+
+@pytest.mark.parametrize("after", [-1, "soon", True])
+def test_an_answer_that_is_none(after: Any, queue: Queue, workers: Workers) -> None:
+    """A wait that can't be is an error of the handler, a failed attempt, and no end of the worker."""
+    queue.configure(max_attempts=1)
+    queue.enqueue("payload", id="one")
+    workers.run(lambda _: Retry(after=after), return_when_empty=True)
+    assert queue.get("one").state is ItemState.DEAD

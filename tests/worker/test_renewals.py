@@ -237,8 +237,8 @@ def test_an_async_queue_whose_loop_is_blocked(make: Make, queue: Queue, server: 
     async def main() -> None:
         async with AsyncQueue("q", server.socket_url) as asynchronous:
             await asynchronous.enqueue("payload")
-            items = await asynchronous.claim(lease=LEASE)
             renewals = make(lost, of=asynchronous)
+            items = await asynchronous.claim(lease=LEASE)
             renewals.watch(items)
             outlive(queue, 1)  # blocks the loop
             renewals.stop()
