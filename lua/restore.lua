@@ -51,7 +51,7 @@ local function keep(key, id, value)
   end
 end
 
--- One that will be claimed again before others of its group has the turn.
+-- Those that will be claimed again before others of their group may have the turn.
 local function keep_turn(id, state, history, group)
   local taken = read_history(history ~= '' and history)
   if group ~= '' and (state == 'orphaned' or state == 'scheduled' and taken > 0) then
@@ -115,10 +115,14 @@ local names = {}
 for group in pairs(holders) do
   names[#names + 1] = group
 end
-for group, before in pairs(holders_of(names)) do
-  for _, id in ipairs(before) do
-    table.insert(holders[group], id)
+local limit = number_of('group_limit', 1)
+for group, before in pairs(holders_of(names)) do -- the first ones: what stands behind them waits for their turn
+  for _, id in ipairs(holders[group]) do
+    if #before < limit then
+      table.insert(before, id)
+    end
   end
+  holders[group] = before
 end
 keep_holders(holders)
 if #hashes[groups] > 0 then

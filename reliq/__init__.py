@@ -47,8 +47,8 @@ from reliq.errors import WaitTimeout as WaitTimeout
 from reliq.item import Batch as Batch
 from reliq.item import BatchProgress as BatchProgress
 from reliq.item import Claimed as Claimed
-from reliq.item import Cron as Cron
 from reliq.item import Counts as Counts
+from reliq.item import Cron as Cron
 from reliq.item import Enqueued as Enqueued
 from reliq.item import Failed as Failed
 from reliq.item import Item as Item

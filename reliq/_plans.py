@@ -245,9 +245,8 @@ def finish_and_claim(
             session, items, request.count, lease=request.lease, receipt=receipt, asked_at=clock()
         )
         yield from set_aside(reply)
-    if reply.items.lost:
-        reply.items.lost = tuple((yield from finish_unseen(items, reply.items.lost)))
-    if reply.items or not (request.wait > 0 or reply.more or reply.broken or session.abandoned):
+    ended = yield from finish_lost(items, reply.items)
+    if reply.items or not (request.wait > 0 or reply.more or reply.broken or ended or session.abandoned):
         return reply.items
     claimed = yield from claim(session, request, clock=clock)
     claimed.lost = reply.items.lost
@@ -306,6 +305,24 @@ def finish_unseen(items: Sequence[Item], lost: Sequence[str], durability: Durabi
     gone = set(lost)
     unseen = [item for item in items if item.id in gone]
     return (yield from in_batches(partial(_commands.finish_unseen, durability=durability), unseen))
+
+
+def finish_lost(items: Sequence[Item], claimed: Claimed) -> Plan[int]:
+    """Of what `claimed.lost` names, ends those whose claim a failover lost: where they are queued, or in `claimed`.
+
+    In there is what this very call has just taken again. Nobody had it in between where it is the same item still and
+    this is no further delivery. Takes what it has ended out of both; returns how many of the items claimed that were.
+    """
+    if not claimed.lost:
+        return 0
+    lost, before = set(claimed.lost), {item.key: (item.stamp, item.delivery) for item in items}
+    again = [item for item in claimed if item.id in lost and before.get(item.key) == (item.stamp, item.delivery)]
+    refused = set((yield from in_batches(_commands.finish, again))) if again else set()
+    ended = {item.id for item in again} - refused
+    claimed[:] = [item for item in claimed if item.id not in ended]
+    rest = [item_id for item_id in claimed.lost if item_id not in ended]
+    claimed.lost = tuple((yield from finish_unseen(items, rest))) if rest else ()
+    return len(ended)
 
 
 def in_batches(make: Callable[[Sequence[T]], Command[list[Any]]], values: Sequence[T]) -> Plan[list[Any]]:

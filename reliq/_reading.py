@@ -111,7 +111,7 @@ def item_info(
         error.decode("utf-8", "replace") or None,
         float(at) / 1000 if at else None,
         str(problem) if problem else None,
-        record[STAMP :],
+        record[STAMP:],
         group.decode() or None,
         progress_of(checkpoint) if checkpoint else None,
         batch=_ids.unpack(batch) if batch else None,

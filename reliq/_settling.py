@@ -122,7 +122,7 @@ class Settling:
 
     def _finish(self, source: Source) -> Steps:
         if finished := source.pending.finished:
-            lost = yield from self._tried(source, finished, _plans.in_batches(_commands.finish, finished))
+            lost = yield from self._tried(source, finished, _plans.finish(finished))
             if lost is not None:
                 self._through(finished, lost, "finished")
                 source.pending.finished = []

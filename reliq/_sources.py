@@ -115,9 +115,10 @@ def ask(
             command = _command(session, request, worker, finished, receipt, clock())
             reply: _commands.ClaimReply = yield command
             yield from _plans.set_aside(reply)
+        ended = yield from _plans.finish_lost(finished, reply.items)
         lost, finished = lost or reply.items.lost, ()
         unreadable += reply.items.unreadable
-        if reply.items or not (reply.more or reply.broken or session.abandoned):
+        if reply.items or not (reply.more or reply.broken or ended or session.abandoned):
             reply.items.lost, reply.items.unreadable = lost, unreadable
             due = request.wait if reply.next_ms < 0 else min(request.wait, reply.next_ms / 1000)
             return reply.items, max(SHORTEST, due)

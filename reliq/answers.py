@@ -24,7 +24,7 @@ class Retry(Answer):
 
     def __init__(self, after: float | dt.timedelta | None = None, reason: str = "") -> None:
         super().__init__(reason or "the handler asked for another attempt")
-        seconds = after.total_seconds() if isinstance(after, dt.timedelta) else after
+        seconds: object = after.total_seconds() if isinstance(after, dt.timedelta) else after
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0):
             raise InvalidArgument(f"after is a number of seconds, 0 or more, not {after!r}")
         self.after = after

@@ -291,9 +291,6 @@ DELETE FROM reliq.effects WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[])
 -- name: recovery_lock
 SELECT pg_try_advisory_lock(hashtextextended('reliq rebuild ' || %(queue)s, 0));
 
--- name: recovery_unlock
-SELECT pg_advisory_unlock(hashtextextended('reliq rebuild ' || %(queue)s, 0));
-
 -- name: recovery_lock_holder
 SELECT coalesce(a.application_name, ''), coalesce(host(a.client_addr), 'this machine'), l.pid
 FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)

@@ -27,7 +27,7 @@ class Past:
 
 
 def test_a_finish_counts_where_nobody_else_had_the_item(queue: Queue, redis_client: redis.Redis) -> None:
-    """An item that is queued as before is finished at its place, which is passed over later, and not delivered again."""
+    """An item that is queued as before is finished at its place, which is passed over later: no second delivery."""
     queue.enqueue_many(["a", "b", "c"])
     past = Past(redis_client, queue.name)
     first, second = queue.claim(2)

@@ -41,6 +41,7 @@ def smtp(tmp_path: Path) -> Iterator[Smtp]:
     with Child("smtp", "reliq.demo.smtp", str(log)) as child:
         yield Smtp(child, json.loads(child.greeting())["port"], log)
 
+
 STAMP = ((1_750_000_000 - 1_735_689_600) * 200_000).to_bytes(6)  # of an item of June 2025, see lua/_stamp.lua
 
 

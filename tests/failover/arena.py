@@ -128,9 +128,9 @@ class Arena:
         round.duplicates = sum(handled[i] > 1 for _, _, i in acknowledged)
         round.stale = self.accepted(stale)
         after = self.at_rest()
-        assert self._first
+        first = self._first or after
         round.restarts = len(after.pids ^ before.pids)
-        round.threads, round.connections = after.threads - self._first.threads, after.connections - self._first.connections
+        round.threads, round.connections = after.threads - first.threads, after.connections - first.connections
         round.items = len(acknowledged)
         return round
 

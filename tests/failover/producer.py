@@ -43,9 +43,8 @@ class Producer:
         return max(after - before for before, after in pairwise(moments))
 
     def _produce(self) -> None:
-        options = {"timeout": 60.0, "durability": self.level, "durability_timeout": CONFIRMED_IN}
         try:
-            with Queue("q", self._url, **options) as queue:
+            with Queue("q", self._url, timeout=60.0, durability=self.level, durability_timeout=CONFIRMED_IN) as queue:
                 number = 0
                 while not self._stopping.wait(PAUSE):
                     self._enqueue(queue, f"{self._name}-{number}")

@@ -143,7 +143,8 @@ def test_the_redis_role_of_a_follower(
     mirror: Mirror, queue: Queue, server: Server, redis_client: redis.Redis, sql: Run
 ) -> None:
     """A user with the rights of `mirror` can follow, resynchronise, and enqueue what a producer left behind."""
-    redis_client.execute_command("ACL", "SETUSER", "follower", *rules(["mirror"], queue="emails"), ">x")
+    words = ("ACL", "SETUSER", "follower", *rules(["mirror"], queue="emails"), ">x")
+    redis_client.execute_command(*words)  # type: ignore[no-untyped-call]
     try:
         queue.enqueue_many([New(n, group="g") for n in range(5)])
         queue.batch(range(3), then=New("after"))

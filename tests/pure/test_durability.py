@@ -8,7 +8,9 @@ from reliq import InvalidArgument
 from reliq._durability import judge, parse, question
 
 
-@pytest.mark.parametrize("text", ["memory", "replicated:1", "replicated:100", "replicated:all", "fsynced", "checkpointed"])
+@pytest.mark.parametrize(
+    "text", ["memory", "replicated:1", "replicated:100", "replicated:all", "fsynced", "checkpointed"]
+)
 def test_levels(text: str) -> None:
     """Each level is known by its text, and parsing it twice changes nothing."""
     level = parse(text)
