@@ -72,6 +72,10 @@ class Driver:
         """Runs a plan to its end."""
         return self._interpret(plan, self.call)
 
+    def once(self, plan: Plan[T]) -> T:
+        """Runs a plan whose commands are tried once. `Retry` leaves it as an error: the caller is who tries again."""
+        return self._interpret(plan, self._attempt)
+
     def close(self) -> None:
         """Closes the connections that are idle."""
         self._links.close()

@@ -71,6 +71,10 @@ class AsyncDriver:
         """Runs a plan to its end."""
         return await self._interpret(plan, self.call)
 
+    async def once(self, plan: Plan[T]) -> T:
+        """Runs a plan whose commands are tried once. `Retry` leaves it as an error: the caller is who tries again."""
+        return await self._interpret(plan, self._attempt)
+
     async def close(self) -> None:
         """Closes the connections that are idle."""
         await self._links.close()

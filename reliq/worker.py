@@ -233,8 +233,7 @@ class _Running:
 
     def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
-            driver = effect.queue._driver
-            return driver._interpret(effect.plan, driver._attempt)
+            return effect.queue._driver.once(effect.plan)
         if isinstance(effect, Wait):
             return self._gate.wait(effect.seconds)
         return self._bell.listen(effect)

@@ -169,8 +169,7 @@ class _Running:
 
     async def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
-            driver = effect.queue._driver
-            return await driver._interpret(effect.plan, driver._attempt)
+            return await effect.queue._driver.once(effect.plan)
         if isinstance(effect, Wait):
             return await self._gate.wait(effect.seconds)
         self._bell = asyncio.create_task(self._listen(effect), name="reliq-bell")

@@ -12,8 +12,10 @@ from reliq._arguments import Items, listed
 from reliq._driver import Driver
 from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
+from reliq._session import Command
 from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
 from reliq.queue import Queue
+from reliq.testing._noting import Noting
 from reliq.testing.history import History, dead_of
 
 T = TypeVar("T")
@@ -24,13 +26,15 @@ class _Noting(Driver):
 
     def __init__(self, driver: Driver, history: History) -> None:
         vars(self).update(vars(driver))
-        self._history = history
+        self._noting = Noting(history)
 
-    def run(self, plan: Plan[T]) -> T:
-        result = super().run(plan)
-        found = result[0] if isinstance(result, tuple) and result else result
-        if isinstance(found, Claimed):
-            self._history.claimed(found)
+    def once(self, plan: Plan[T]) -> T:
+        return self._interpret(plan, self._noted)
+
+    def _noted(self, command: Command[T]) -> T:
+        with self._noting.noted(command) as outcome:
+            outcome.append(self._attempt(command))
+        result: T = outcome[0]
         return result
 
 

@@ -9,8 +9,10 @@ from reliq._arguments import Items, listed
 from reliq._driver_async import AsyncDriver
 from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
+from reliq._session import Command
 from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
 from reliq.queue_async import AsyncQueue
+from reliq.testing._noting import Noting
 from reliq.testing.history import History, dead_of
 from reliq.testing.recording import batches_of, options_of_new, seconds_of, with_ids
 
@@ -22,13 +24,15 @@ class _Noting(AsyncDriver):
 
     def __init__(self, driver: AsyncDriver, history: History) -> None:
         vars(self).update(vars(driver))
-        self._history = history
+        self._noting = Noting(history)
 
-    async def run(self, plan: Plan[T]) -> T:
-        result = await super().run(plan)
-        found = result[0] if isinstance(result, tuple) and result else result
-        if isinstance(found, Claimed):
-            self._history.claimed(found)
+    async def once(self, plan: Plan[T]) -> T:
+        return await self._interpret(plan, self._noted)
+
+    async def _noted(self, command: Command[T]) -> T:
+        with self._noting.noted(command) as outcome:
+            outcome.append(await self._attempt(command))
+        result: T = outcome[0]
         return result
 
 

@@ -56,6 +56,7 @@ class Behind:
         assert self.topology.network
         self.topology.network.heal()
         self.old.call("REPLICAOF", "NO", "ONE")
+        self.old.call("CLIENT", "KILL", "TYPE", "replica")  # the link that was cut, which it counts as another replica
         self.new.call("REPLICAOF", self.old.host, self.old.port)
         self.topology.wait_ready()
 

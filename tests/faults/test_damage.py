@@ -34,6 +34,15 @@ def damage(client: redis.Redis, item_id: str, body: bytes) -> None:
     key = _ids.pack(item_id)
     record: Any = client.hget(KEYS["items"], key)
     client.hset(KEYS["items"], key, record[:STAMP] + body)
+    client.hincrby(KEYS["meta"], "waiting_bytes", STAMP + len(body) - len(record))
+
+
+def lose(client: redis.Redis, item_id: str) -> None:
+    """Removes a record; the place of its item stays."""
+    key = _ids.pack(item_id)
+    record: Any = client.hget(KEYS["items"], key)
+    client.hdel(KEYS["items"], key)
+    client.hincrby(KEYS["meta"], "waiting_bytes", -len(record))
 
 
 @pytest.mark.parametrize("body", BODIES, ids=repr)
@@ -102,7 +111,7 @@ def test_cut_off_record_is_set_aside_with_its_bytes(queue: Queue, redis_client: 
 def test_missing_record_does_not_stop_a_claim(queue: Queue, redis_client: redis.Redis) -> None:
     """An id whose record is gone is shown among the dead; the others are claimed, and it can be discarded."""
     broken = queue.peek(1)[0].id
-    redis_client.hdel(KEYS["items"], _ids.pack(broken))
+    lose(redis_client, broken)
     assert [item.payload for item in queue.claim(10)] == ["second", "third"]
     assert [info.id for info in queue.scan("dead")] == [broken]
     assert queue.discard(broken)
@@ -115,7 +124,7 @@ def test_unreadable_record_does_not_stop_recovery(queue: Queue, redis_client: re
     clock.follow(queue)
     ids = [item.id for item in queue.claim(3, lease=1)]
     redis_client.hset(KEYS["items"], _ids.pack(ids[0]), b"")
-    redis_client.hdel(KEYS["items"], _ids.pack(ids[2]))
+    lose(redis_client, ids[2])
     clock.advance(5)
     found = queue.recover()
     assert (found.requeued, found.unreadable) == (1, 2)

@@ -36,7 +36,7 @@ def test_no_transition_stands_twice() -> None:
 @pytest.mark.parametrize(
     ("verb", "states"),
     [
-        ("finish", {S.IN_PROGRESS}),
+        ("finish", {S.IN_PROGRESS, S.QUEUED}),
         ("requeue", {S.SCHEDULED, S.ORPHANED, S.DEAD}),
         ("cancel", {S.QUEUED, S.SCHEDULED}),
         ("enqueue", set()),

@@ -55,6 +55,9 @@ class Prepared:
                 return self.admin.lrange(key, 0, -1)
             case b"zset":
                 return self.admin.zrange(key, 0, -1, withscores=True)
+            case b"stream":
+                # Each entry once and without its id, which is a time: a repeat may say again what to look at.
+                return list(dict.fromkeys(tuple(fields.items()) for _, fields in self.admin.xrange(key)))
             case _:
                 return self.admin.dump(key)
 
