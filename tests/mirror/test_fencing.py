@@ -26,7 +26,7 @@ class Two:
         self.held: list[Item] = self.before.claim(2, lease=600)
         mirrored(mirror, self.before)
         self.after = Queue("emails", new.url)
-        mirror.apply(mirror.plan_rebuild(self.after))
+        mirror.apply(mirror.plan_rebuild(self.after), wait=30)  # of the test before, whose session is just ending
         assert mirror.verify(self.after)
 
 
