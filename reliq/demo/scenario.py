@@ -217,6 +217,7 @@ class Scenario:
         )
         self.queue.close()  # of connections to the old server
         self.queue.adopt()
+        self.queue.resume()  # it was closed until all workers had begun, and Postgres may not have heard of the end of that
         self._add_crew()
 
     def _told(self, crash: Crash) -> str:
