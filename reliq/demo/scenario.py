@@ -217,7 +217,7 @@ class Scenario:
         )
         self.queue.close()  # of connections to the old server
         self.queue.adopt()
-        self.queue.resume()  # it was closed until all workers had begun, and Postgres may not have heard of the end of that
+        self.queue.resume()  # closed until all had begun: Postgres may not have heard that this was over
         self._add_crew()
 
     def _told(self, crash: Crash) -> str:
