@@ -68,7 +68,9 @@ if facts == '' then
   forget_worker(worker)
   if mine then
     call('HSET', meta, 'sweep_until_ms', '0')
-    call('RPUSH', alarm, '1')
+    if call('LLEN', alarm) == 0 then -- one token is as loud as many
+      call('RPUSH', alarm, '1')
+    end
   end
   return { 'ok', known, 0, -1, -1 }
 end

@@ -2,8 +2,8 @@
 -- put_back: puts items into a live queue that has lost them, as a mirror knows them. What the queue knows, in whatever
 -- state, is left as it is. Queued ones go to their place in the order where that is among the last of the queue, which
 -- is where a failover loses items; else to the head, where they are late but not last.
--- Repeating it changes nothing more.
--- Returns {'ok', epoch, indexes (from 0) of the items that were there already}.
+-- Repeating it changes nothing more. A queue that is not there gets nothing: that is a rebuild's business.
+-- Returns {'ok', epoch, indexes (from 0) of the items that it did not put: known already, or no such queue}.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
 -- uses: _wake _where _place _turns _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
@@ -47,9 +47,12 @@ typed(groups, 'hash')
 typed(turns, 'hash')
 look_for_idle()
 
-local ids, at = {}, {}
+local ids, at, all = {}, {}, {}
 for i = 3, #ARGV, FIELDS do
-  ids[#ids + 1], at[#at + 1] = ARGV[i], i
+  ids[#ids + 1], at[#at + 1], all[#all + 1] = ARGV[i], i, #all
+end
+if known == '' then
+  return { 'ok', known, all }
 end
 local states = states_of(ids)
 local hashes = { [items] = {}, [attempts] = {}, [errors] = {}, [groups] = {}, [checkpoints] = {} }

@@ -9,7 +9,6 @@ from reliq import _codec, _reading
 
 MISSING = -1  # generation of a row whose item the server does not know since it was replaced or restarted
 ENDED = 0xFF  # the first byte of an end marker: lua/_stamp.lua
-_STATES_WITH_TIME = ("scheduled", "orphaned", "dead")
 
 Reply = Sequence[bytes]
 
@@ -84,24 +83,6 @@ def _kept(state: str, history: bytes) -> str:
 def text_of(stored: bytes) -> str:
     """Text as Postgres can have it: a cut character and a NUL byte are spelled out."""
     return stored.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-
-
-def restored(row: Row, *, hold_at_ms: int | None = None) -> tuple[bytes | str | int, ...]:
-    """The nine arguments of lua/restore.lua for a row.
-
-    Args:
-        row: the row.
-        hold_at_ms: what was in progress goes to orphaned, set aside at this time; None: back to the queue.
-    """
-    state, time = row.states, row.times
-    claims, failures, expiries = _reading.history_of(row.histories.encode() or None)
-    history = row.histories and f"q {claims} {failures} {expiries} "
-    if state == "in_progress":
-        state, time = ("queued", None) if hold_at_ms is None else ("orphaned", hold_at_ms)
-        history = f"q {claims + 1} {failures} {expiries} "
-    record = row.stamps.to_bytes(_codec.STAMP, "big") + row.bodies
-    at = time if state in _STATES_WITH_TIME and time is not None else ""
-    return (row.ids, state, record, history, at, row.errors, row.groups, row.checkpoints, row.batches)
 
 
 def unpack_ids(packed: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from reliq import _ids
-from reliq._arguments import Items, listed
+from reliq._arguments import Items, lease_length, listed
 from reliq._driver import Driver
 from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
@@ -137,7 +137,7 @@ class Recording(Queue):
     def renew(self, items: Items, lease: Any = 30.0, *arguments: Any, **options: Any) -> Any:
         """Records `Queue.renew`."""
         held = listed(items)
-        with self._history.settling("renew", held, lease=seconds_of(lease)):
+        with self._history.settling("renew", held, lease=lease_length(lease)):
             return self._recorded.renew(held, lease, *arguments, **options)
 
     def cancel(self, *ids: str) -> Moved:
@@ -166,11 +166,6 @@ class Recording(Queue):
         """Records `Queue.purge`."""
         with self._history.deciding("purge", [], states=[str(state) for state in states]):
             return self._recorded.purge(*states)
-
-
-def seconds_of(lease: Any) -> float:
-    """A lease in seconds."""
-    return float(lease.totalseconds_of() if hasattr(lease, "total_seconds") else lease)
 
 
 def options_of_new(options: dict[str, Any]) -> dict[str, Any]:

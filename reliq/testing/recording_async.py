@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from reliq._arguments import Items, listed
+from reliq._arguments import Items, lease_length, listed
 from reliq._driver_async import AsyncDriver
 from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
@@ -14,7 +14,7 @@ from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
 from reliq.queue_async import AsyncQueue
 from reliq.testing._noting import Noting
 from reliq.testing.history import History, dead_of
-from reliq.testing.recording import batches_of, options_of_new, seconds_of, with_ids
+from reliq.testing.recording import batches_of, options_of_new, with_ids
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class AsyncRecording(AsyncQueue):
     async def renew(self, items: Items, lease: Any = 30.0, *arguments: Any, **options: Any) -> Any:
         """Asyncio twin of `Recording.renew`."""
         held = listed(items)
-        with self._history.settling("renew", held, lease=seconds_of(lease)):
+        with self._history.settling("renew", held, lease=lease_length(lease)):
             return await self._recorded.renew(held, lease, *arguments, **options)
 
     async def cancel(self, *ids: str) -> Moved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_each_verb_is_recorded(queue: Queue, history: History) -> None:
         *(f"{verb} {phase}" for verb in ("discard", "cancel", "purge") for phase in ("invoke", "ok")),
     ]
     assert judged(history).broken() == {}
+
+
+def test_a_lease_may_be_a_timedelta(queue: Queue, history: History) -> None:
+    """What a queue takes as a length of time, its record takes as well."""
+    recorded = Recording(queue, history)
+    recorded.enqueue(1)
+    items = recorded.claim(lease=dt.timedelta(seconds=5))
+    recorded.renew(items, dt.timedelta(minutes=1))
+    assert items[0].remaining() > 30
+    assert kinds(history)[-2:] == ["renew invoke", "renew ok"]
 
 
 def test_what_is_lost_is_recorded_and_raised(queue: Queue, history: History) -> None:

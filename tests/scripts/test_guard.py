@@ -141,6 +141,9 @@ def test_no_queue_yet(scripts: Scripts, verb: str) -> None:
     if verb in ("finish", "finish_with", "release", "renew", "finish_and_claim"):
         lost = call(scripts, verb)[0]
         assert lost == [0]
+    elif verb == "put_back":
+        assert call(scripts, verb)[0] == [0]  # not put
+        assert not scripts.contents()
     else:
         call(scripts, verb)
     made = scripts.meta("layout") is not None
