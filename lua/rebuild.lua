@@ -43,6 +43,7 @@ local state = known ~= '' and call('HGET', meta, 'state') or ''
 local mine = field.rebuild_id == rebuild_id
 permitted('HSET', meta)
 permitted('DEL', meta)
+permitted('HEXISTS', meta)
 permitted('XADD', journal)
 
 if phase == 'end' then

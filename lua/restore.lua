@@ -27,9 +27,18 @@ enter({ 'rebuild_id', 'state', 'stamp', 'enqueued', 'finished', 'removed', 'reme
 if field.rebuild_id ~= rebuild_id or field.state ~= 'rebuilding' then
   refuse('REBUILDING', known)
 end
-for _, key in ipairs(KEYS) do
-  permitted('DEL', key)
+permitted('HSET', meta)
+permitted('HDEL', turns)
+permitted('RPUSH', queued)
+permitted('ZADD', scheduled)
+for _, key in ipairs({ items, attempts, errors, checkpoints, groups, turns, members }) do
+  typed(key, 'hash')
 end
+for _, key in ipairs({ scheduled, orphaned, dead }) do
+  typed(key, 'zset')
+end
+typed(queued, 'list')
+typed(finished_order, 'list')
 
 local FIELDS = 9
 local ids, at = {}, {}
@@ -43,20 +52,35 @@ local hashes = {
 local zsets = { [scheduled] = {}, [orphaned] = {}, [dead] = {} }
 local by_state = { scheduled = scheduled, orphaned = orphaned, dead = dead }
 local places, ended, holders, put = {}, {}, {}, 0
+local now_ended = { finished = 0, removed = 0 }
+local stamp, bytes = number_of('stamp'), 0
 
 local function keep(key, id, value)
   if value ~= '' then
-    table.insert(hashes[key], id)
-    table.insert(hashes[key], value)
+    local fields = hashes[key]
+    local n = #fields
+    fields[n + 1], fields[n + 2] = id, value
   end
 end
 
 -- Those that will be claimed again before others of their group may have the turn.
 local function keep_turn(id, state, history, group)
   local taken = read_history(history ~= '' and history)
-  if group ~= '' and (state == 'orphaned' or state == 'scheduled' and taken > 0) then
+  if state == 'orphaned' or state == 'scheduled' and taken > 0 then
     holders[group] = holders[group] or {}
     table.insert(holders[group], id)
+  end
+end
+
+-- What most items have none of.
+local function restore_rest(id, state, history, reason, group, progress, batch)
+  keep(attempts, id, history)
+  keep(errors, id, reason)
+  keep(groups, id, group)
+  keep(checkpoints, id, progress)
+  keep(members, id, batch)
+  if group ~= '' then
+    keep_turn(id, state, history, group)
   end
 end
 
@@ -64,27 +88,30 @@ local function restore_item(i)
   local id, state, record, history, time, reason, group, progress, batch = unpack(ARGV, i, i + FIELDS - 1)
   put = put + 1
   keep(items, id, record)
-  add('enqueued', 1)
-  if state == 'finished' or state == 'removed' then
-    table.insert(ended, id)
-    add(state, 1)
+  if now_ended[state] then
+    ended[#ended + 1] = id
+    now_ended[state] = now_ended[state] + 1
     return
   end
-  keep(attempts, id, history)
-  keep(errors, id, reason)
-  keep(groups, id, group)
-  keep(checkpoints, id, progress)
-  keep(members, id, batch)
-  keep_turn(id, state, history, group)
-  change('stamp', math.max(number_of('stamp'), read_stamp(record) or 0))
+  if #history + #reason + #group + #progress + #batch > 0 then
+    restore_rest(id, state, history, reason, group, progress, batch)
+  end
+  stamp = math.max(stamp, read_stamp(record) or 0)
   if state == 'queued' or state == 'scheduled' then
-    add('waiting_bytes', #record)
+    bytes = bytes + #record
   end
   if state == 'queued' then
-    table.insert(places, id)
+    places[#places + 1] = id
   else
     table.insert(zsets[by_state[state]], time)
     table.insert(zsets[by_state[state]], id)
+  end
+end
+
+-- Once for all items: `add` formats a number, which is not to be done for each of them.
+local function count(name, amount)
+  if amount > 0 then
+    add(name, amount)
   end
 end
 
@@ -93,6 +120,11 @@ for k, i in ipairs(at) do
     restore_item(i)
   end
 end
+count('stamp', stamp - number_of('stamp'))
+count('enqueued', put)
+count('waiting_bytes', bytes)
+count('finished', now_ended.finished)
+count('removed', now_ended.removed)
 for key, fields in pairs(hashes) do
   if #fields > 0 then
     call('HSET', key, unpack(fields))
@@ -115,7 +147,7 @@ local names = {}
 for group in pairs(holders) do
   names[#names + 1] = group
 end
-local limit = number_of('group_limit', 1)
+local limit = number_of('group_limit', DEFAULT_GROUP_LIMIT)
 for group, before in pairs(holders_of(names)) do -- the first ones: what stands behind them waits for their turn
   for _, id in ipairs(holders[group]) do
     if #before < limit then

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,12 @@ from reliq.cli.relay import _stopped_by_signals, relay
 
 if TYPE_CHECKING:
     from reliq.mirror import MirrorStatus
+    from reliq.mirror.relay import OutboxStatus
 
 MISMATCH = 7  # the exit code where Redis and Postgres differ
 COLUMNS = (
     *("queue", "state", "lag_seconds", "lag_items", "followed_ago", "journal_entries", "journal_max", "rows"),
-    *("pending", "epoch"),
+    *("pending", "epoch", "outbox", "outbox_age", "refused", "relayed"),
 )
 
 
@@ -58,43 +61,94 @@ def init(options: Options, dsn: str) -> None:
 @duration_option("--settle", default=0.2, help="Let a change wait this long, for items that end soon: 200ms.")
 @duration_option("--remember", default=86400.0, help="Keep ids of ended items this long: 1d.")
 @click.option("--adopt", is_flag=True, help="Accept the queues as Redis has them, and what it lost as lost.")
+@click.option("--no-follow", is_flag=True, help="Only relay the outbox: another process follows the queues.")
+@click.option(
+    "--no-relay", is_flag=True, help="Only follow the queues: another process relays their outbox, or none is used."
+)
 @click.pass_obj
-def run(options: Options, /, names: tuple[str, ...], dsn: str, *, once: bool, adopt: bool, **pace: Any) -> None:
-    """Follow queues into Postgres, until SIGTERM or Ctrl-C. Of several followers of a queue one is active."""
+def run(
+    options: Options,
+    /,
+    names: tuple[str, ...],
+    dsn: str,
+    *,
+    once: bool,
+    adopt: bool,
+    no_follow: bool,
+    no_relay: bool,
+    **pace: Any,
+) -> None:
+    """Follow queues into Postgres, and relay their outbox from there, until SIGTERM or Ctrl-C.
+
+    Of several followers or relays of a queue one is active. For queues whose payloads go through codecs, relay from a
+    program that has them: `Mirror.relay`.
+    """
     from reliq.mirror import Mirror
+
+    if no_follow and no_relay:
+        raise click.UsageError("--no-follow and --no-relay leave nothing to do")
 
     with ExitStack() as stack, _stopped_by_signals() as stop:
         target = stack.enter_context(Mirror(dsn, **pace))
         queues = [stack.enter_context(options.queue(name)) for name in dict.fromkeys(names)]
         for queue in queues if adopt else ():
             target.adopt(queue)
-        options.note(f"mirror of {', '.join(map(repr, names))}")
-        target.follow(queues, stop=stop, once=once)
+        options.note(f"{'relay' if no_follow else 'mirror'} of {', '.join(map(repr, names))}")
+        tasks: list[Callable[[], object]] = []
+        if not no_relay:
+            tasks.append(lambda: target.relay(queues, stop=stop, once=once))
+        if not no_follow:
+            tasks.append(lambda: target.follow(queues, stop=stop, once=once))
+        _run(tasks, stop, once=once)
+
+
+def _run(tasks: Sequence[Callable[[], object]], stop: threading.Event, *, once: bool) -> None:
+    """Beside each other; with `once` one behind the other: what was relayed is mirrored then."""
+    from reliq.mirror._running import together
+
+    if not once:
+        together(tasks, stop)
+        return
+    for task in tasks:
+        task()
 
 
 @mirror.command("status")
 @click.argument("names", metavar="[QUEUE]...", nargs=-1)
 @dsn_option
-@duration_option("--max-lag", help="End with 1 where a queue is further behind than this, or is not followed.")
+@duration_option("--max-lag", help="End with 1 where a queue or its outbox is further behind, or is not followed.")
 @click.pass_obj
 def status(options: Options, names: tuple[str, ...], dsn: str, max_lag: float | None) -> None:
-    """Show how the mirrored queues stand, by what Postgres knows."""
+    """Show how the mirrored queues stand, and their outboxes, by what Postgres knows."""
     from reliq.mirror import Mirror
+    from reliq.mirror.relay import OutboxStatus
 
     with Mirror(dsn) as target:
         found = target.status(names or None)
-    options.out().rows(COLUMNS, [_row(entry) for entry in found])
+        relayed = target.store.rows("relayed", queues=[entry.queue for entry in found])
+        outboxes = {name: OutboxStatus(name, 0, 0.0, 0, is_relayed) for name, is_relayed in relayed}
+        outboxes |= {outbox.queue: outbox for outbox in target.outbox()}
+    options.out().rows(COLUMNS, [_row(entry) | _outbox(outboxes[entry.queue]) for entry in found])
     if missing := sorted({*names} - {entry.queue for entry in found}):
         raise Stop(Exit.NOTHING_FOUND, f"not mirrored: {', '.join(missing)}")
     if not found:
         raise Stop(Exit.NOTHING_FOUND, "no queue is mirrored there")
-    late = [entry.queue for entry in found if max_lag is not None and _is_late(entry, max_lag)]
+    late = [entry.queue for entry in found if max_lag is not None and _is_late(entry, outboxes[entry.queue], max_lag)]
     if late:
         raise Stop(Exit.FAILURE, f"behind: {', '.join(late)}")
 
 
-def _is_late(entry: MirrorStatus, max_lag: float) -> bool:
-    return entry.lag_seconds > max_lag or entry.state == "stopped"
+def _is_late(entry: MirrorStatus, outbox: OutboxStatus, max_lag: float) -> bool:
+    return entry.lag_seconds > max_lag or entry.state == "stopped" or outbox.oldest_age > max_lag
+
+
+def _outbox(found: OutboxStatus) -> dict[str, Any]:
+    return {
+        "outbox": found.waiting,
+        "outbox_age": Age(found.oldest_age),
+        "refused": found.refused,
+        "relayed": found.relayed,
+    }
 
 
 def _row(entry: MirrorStatus) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from reliq import _commands, _replies, _scripts
 from reliq._reading import pairs
 from reliq._session import Command, Reply
 from reliq.errors import ScriptFailed, StaleEpoch
-from reliq.item import ItemState
 from reliq.mirror._journal import Journal
 from reliq.mirror._plan import LIVE, Entry, Target
 from reliq.queue import Queue
+from reliq.states import ItemState
 
 PAGE = 1000  # items in a call
+BATCH_BYTES = 2 * 1024 * 1024  # of a call, about
 
 
 class Filling:
@@ -121,6 +122,28 @@ class Filling:
             return {entry.id for i, entry in enumerate(entries) if i not in there}
 
         return self.driver.call(Command(_scripts.load("put_back"), args, decode, [entry.id for entry in entries]))
+
+    def put_back_batch(self, key: bytes, phase: str, when: str, total: int, following: bytes) -> str:
+        """Opens a batch that a live queue has lost, or seals it. Returns what it is now, as the script says it."""
+        args = (key, phase, when, total, following)
+        return self.driver.call(Command(_scripts.load("put_back_batch"), args, lambda reply: bytes(reply[2]).decode()))
+
+    def batches(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """How far batches are, as lua/_batch.lua keeps it; None for one that is not there."""
+        found: list[bytes | None] = []
+        if names:
+            found = self.ask("HMGET", self.session.keys["batches"], *(b"b" + name for name in names))
+        return found
+
+    def end_again(self, ended: Sequence[tuple[bytes, bytes]]) -> set[bytes]:
+        """Ends items as their end markers say, where nobody holds them. Returns the ids that it ended."""
+        args = [part for pair in ended for part in pair]
+
+        def decode(reply: Reply) -> set[bytes]:
+            left = {int(i) for i in reply[2]}
+            return {key for i, (key, _) in enumerate(ended) if i not in left}
+
+        return self.driver.call(Command(_scripts.load("end_again"), args, decode, [key for key, _ in ended]))
 
     def get(self, keys: Sequence[bytes]) -> list[Entry]:
         """How items are now; the state of one that the queue does not know is empty."""

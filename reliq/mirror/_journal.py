@@ -11,8 +11,8 @@ from reliq import _codec, _commands, _replies, _scripts
 from reliq._commands import Body
 from reliq._session import Command, Wire
 from reliq.errors import StaleEpoch, StateLost
-from reliq.item import Enqueued
 from reliq.mirror._rows import Reply, unpack_ids
+from reliq.outcomes import Enqueued
 from reliq.queue import Queue
 
 DEFAULT_MAX = 1_000_000  # entries: lua/_journal.lua

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from reliq import _ids, _scripts
 from reliq._codec import STAMP
-from reliq.item import ItemState
+from reliq.states import ItemState
 
 LIVE = ("queued", "scheduled", "in_progress", "orphaned", "dead")
 FOLLOWED = 30.0  # seconds; a follower that wrote within them is taken to be running
@@ -210,18 +210,17 @@ def back(entry: Entry, in_progress: str, at_ms: int) -> Entry:
 
 
 def marker(key: bytes, ended: bytes) -> Entry:
-    """An ended id as it comes back. One that was cancelled in its place has no place any more."""
-    how = ended[7:8]
-    if how == b"c":
-        ended = ended[:7] + b"r" + ended[8:]
+    """An ended id as it comes back. One that was cancelled or finished in its place has no place any more."""
+    how = {b"c": b"r", b"p": b"f", b"P": b"F"}.get(ended[7:8], ended[7:8])
+    ended = ended[:7] + how + ended[8:]
     return Entry(key, b"finished" if how in b"fF" else b"removed", ended, b"", b"", b"", b"", b"", b"")
 
 
 def unlike_default(settings: Mapping[str, str]) -> dict[str, str]:
     """Settings that have to be said: those that scripts would not assume by themselves."""
-    listed = re.search(r"^local SETTINGS = \{(.*?)^\}", _scripts.load("inspect").source, re.MULTILINE | re.DOTALL)
-    defaults = dict(re.findall(r"'(\w+)', '([^']*)',", listed[1] if listed else ""))
-    return {name: str(value) for name, value in settings.items() if str(value) != defaults.get(name)}
+    stated = re.findall(r"^local DEFAULT_(\w+) = '?(\w+)", _scripts.load("inspect").source, re.MULTILINE)
+    defaults = {name.lower(): value for name, value in stated}
+    return {name: str(value) for name, value in settings.items() if str(value) != defaults.get(name, "0")}
 
 
 def too_old(top_stamp: int, stamp: int) -> bool:

@@ -8,10 +8,12 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import psycopg
 
 from reliq.errors import MirrorConflict
 from reliq.mirror import _plan
@@ -22,7 +24,7 @@ from reliq.mirror.store import Connection, Store, query
 FIRST_ROWS, MOST_ROWS = 100, 5000  # of one statement, so that no transaction runs for long
 PAGE_BYTES = 4 * 1024 * 1024  # of what one statement brings, about
 PAGE = 1000  # ended ids in one statement
-HELD = 1000  # rows of items in progress in one statement
+HELD = 1000  # rows that one statement looks through for items in progress
 AGE, COUNT = 3600.0, 1_000_000  # of ended ids, where the queue's settings say nothing: as lua/_end.lua
 
 
@@ -119,9 +121,16 @@ class Recoveries:
         """The states of those ids that are live items."""
         return dict(self.store.rows("reconcile_states", queue=self.queue, ids=list(ids)))
 
-    def ended_among(self, ids: Sequence[bytes]) -> set[bytes]:
-        """Those ids that have ended."""
-        return {row[0] for row in self.store.rows("reconcile_ended", queue=self.queue, ids=list(ids))}
+    def ended_among(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those ids that have ended, with their last end markers."""
+        return dict(self.store.rows("reconcile_ended", queue=self.queue, ids=list(ids)))
+
+    def undone(self, size: int) -> Iterator[list[bytes]]:
+        """Ids of rows that were enqueued before an end that is known of them: the follower met them again since."""
+        after = b""
+        while rows := self.store.rows("reconcile_undone", queue=self.queue, id=after, limit=size):
+            yield [key for (key,) in rows]
+            after = rows[-1][0]
 
     def position(self) -> tuple[int, str, str] | None:
         """Epoch and state of the queue, and the last journal entry whose items are here."""
@@ -138,6 +147,31 @@ class Recoveries:
     def batches(self) -> list[tuple[Any, ...]]:
         """Batches as lua/restore_batch.lua takes them."""
         return self.store.rows("recovery_batches", queue=self.queue)
+
+    def page_of_batches(self, after: bytes, size: int) -> list[tuple[Any, ...]]:
+        """Ids of batches behind one."""
+        return self.store.rows("page_of_batches", queue=self.queue, after=after, limit=size)
+
+    def batches_by_id(self, names: Sequence[bytes]) -> list[tuple[Any, ...]]:
+        """Id, when it is followed, whether it is sealed, members in all, and what follows."""
+        return self.store.rows("reconcile_batches", queue=self.queue, batches=list(names))
+
+    def members_of(self, names: Sequence[bytes]) -> dict[bytes, int]:
+        """How many live members batches have."""
+        return dict(self.store.rows("reconcile_count_members", queue=self.queue, batches=list(names)))
+
+    def members(self, name: bytes, after: bytes, size: int) -> list[bytes]:
+        """Ids of live members of a batch behind one."""
+        rows = self.store.rows("reconcile_members", queue=self.queue, batch=name, after=after, limit=size)
+        return [key for (key,) in rows]
+
+    def forget_batch(self, name: bytes, gone: Callable[[], bool]) -> bool:
+        """Removes the row of a batch that is gone, while the follower writes nothing. Returns whether it was."""
+        with self.store.lend() as connection, connection.transaction():
+            query(connection, "reconcile_lock", {"queue": self.queue})
+            if found := gone():
+                query(connection, "drop_batches", {"queue": self.queue, "batches": [name]})
+        return found
 
     def following(self) -> set[bytes]:
         """Ids of the items that follow batches which await nobody: they were enqueued when the batch was restored."""
@@ -159,7 +193,11 @@ class Recoveries:
                 if time.monotonic() >= until:
                     raise MirrorConflict(f"{self._holder()} is rebuilding queue {self.queue!r}; wait, or stop it")
                 time.sleep(0.1)
-            yield
+            try:
+                yield
+            finally:
+                with contextlib.suppress(psycopg.Error):  # the connection is gone, and the lock with it
+                    query(connection, "recovery_unlock", {"queue": self.queue})  # else it is held until Postgres sees
 
     def _holder(self) -> str:
         row = self._row("recovery_lock_holder", queue=self.queue)
@@ -215,8 +253,11 @@ class Recoveries:
     def settle(self, recovery: Recovery) -> None:
         """The rows of what was in progress become what Redis has of them now."""
         with self.store.lend() as connection, connection.transaction():
-            while held := query(connection, "recovery_held", {"queue": self.queue, "limit": HELD}):
-                query(connection, "recovery_settle_held", {"queue": self.queue, **_settled(held, recovery)})
+            after = {"stamp": -1, "id": b""}
+            while page := query(connection, "recovery_held", {"queue": self.queue, "limit": HELD, **after}):
+                if held := [(key, history) for key, _, history in page if history is not None]:
+                    query(connection, "recovery_settle_held", {"queue": self.queue, **_settled(held, recovery)})
+                after = {"id": page[-1][0], "stamp": page[-1][1]}
 
     def crons(self) -> list[tuple[str, str, bytes]]:
         """Recurring items: name, next tick in ms, and what Redis had of it."""

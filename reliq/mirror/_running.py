@@ -1,10 +1,11 @@
-"""Several queues followed in one process: a thread for each."""
+"""What keeps a mirror true, run together: a thread for each of several queues, and one for each of several tasks."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 
 from reliq.errors import NotMirrored
 from reliq.mirror._journal import Journal
@@ -16,19 +17,24 @@ from reliq.queue import Queue
 def follow_all(store: Store, queues: Sequence[Queue], pace: Pace, stop: threading.Event, *, once: bool) -> None:
     """Follows queues until all have ended, or one has with an error; that one ends the others and is raised."""
     followers = [Follower(store, queue, pace, stop) for queue in queues]
-    if len(followers) == 1:
-        followers[0].run(once=once)
+    together([partial(follower.run, once=once) for follower in followers], stop)
+
+
+def together(tasks: Sequence[Callable[[], object]], stop: threading.Event) -> None:
+    """Runs tasks that end when `stop` is set, until all have. The first error sets it, and is raised."""
+    if len(tasks) == 1:
+        tasks[0]()
         return
     raised: list[BaseException] = []
 
-    def work(follower: Follower) -> None:
+    def work(task: Callable[[], object]) -> None:
         try:
-            follower.run(once=once)
+            task()
         except BaseException as error:  # noqa: BLE001  raised below, in the caller's thread
             raised.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(follower,), name="reliq-mirror") for follower in followers]
+    threads = [threading.Thread(target=work, args=(task,), name="reliq-mirror") for task in tasks]
     for thread in threads:
         thread.start()
     try:

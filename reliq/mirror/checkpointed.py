@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from reliq import _commands, _ids, _plans, _policy
+from reliq import _durability, _ids, _plans, _policy
 from reliq._coalesce import Coalescer
 from reliq._coalesce_async import AsyncCoalescer
 from reliq._commands import Body
 from reliq._gathering import Enqueues
 from reliq._plans import Plan
-from reliq._session import Command, Reply, Session
+from reliq._session import Command, Session
 from reliq.errors import (
     InvalidArgument,
     MirrorUnavailable,
@@ -23,7 +22,8 @@ from reliq.errors import (
     StaleEpoch,
     Unavailable,
 )
-from reliq.item import Enqueued
+from reliq.mirror._arrays import ByteaArray, bytea_array
+from reliq.outcomes import Enqueued
 
 if TYPE_CHECKING:
     from reliq.mirror import Mirror
@@ -32,39 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CHECKPOINTED = _durability.parse("checkpointed")
+
 # Redis may have taken the items, or the call may be what stands between. Everything else is a refusal.
 _UNCLEAR = (Unavailable, ScriptFailed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpointed(Command[Any]):
-    """An enqueue that has its rows with it."""
-
-    bodies: Sequence[Body] = ()
-
-
-def _command(bodies: Sequence[Body]) -> _Checkpointed:
-    plain = _commands.enqueue(bodies)
-
-    def decode(reply: Reply) -> list[Enqueued]:
-        return [enqueued._replace(durability="checkpointed") for enqueued in plain.decode(reply)]
-
-    return _Checkpointed(plain.script, plain.args, decode, plain.keys, bodies=tuple(bodies))
-
-
-def _bodies_of(command: Command[Any]) -> Sequence[Body]:
-    """The items of an enqueue, also of one that a plan of the queue's own made: `enqueue_many`."""
-    if isinstance(command, _Checkpointed):
-        return command.bodies
-    stride, parts = int(command.args[0]), list(command.args[1:])
-    return [Body(*parts[at : at + stride]) for at in range(0, len(parts), stride)]  # type: ignore[arg-type]
-
-
-class _Verb(Enqueues):
-    """Single enqueues that go together, checkpointed."""
-
-    def command(self, values: Sequence[Body]) -> Command[list[Enqueued]]:
-        return _command(values)
 
 
 def enqueue(mirror: Mirror, queue: Queue, bodies: Sequence[Body], wait: float = 0.0) -> list[Enqueued]:
@@ -96,24 +67,9 @@ async def enqueue_async(mirror: Mirror, queue: AsyncQueue, bodies: Sequence[Body
 
 
 def _plan(session: Session, bodies: Sequence[Body], wait: float) -> Plan[list[Enqueued]]:
-    """As the plan of any enqueue, with rows."""
     if not 0 < len(bodies) <= _policy.MAX_BATCH:
         raise InvalidArgument(f"pass 1 to {_policy.MAX_BATCH} items, not {len(bodies)}")
-    plan = _plans.enqueue(session, bodies, wait)
-    effect = next(plan)
-    while True:
-        if isinstance(effect, Command) and effect.script.name == "enqueue":
-            effect = _command(bodies)
-        try:
-            try:
-                result = yield effect
-            except Exception as error:  # noqa: BLE001  it is the plan's, whatever it is
-                effect = plan.throw(error)
-            else:
-                effect = plan.send(result)
-        except StopIteration as stop:
-            outcome: list[Enqueued] = stop.value
-            return outcome
+    return _plans.enqueue(session, bodies, wait, CHECKPOINTED)
 
 
 class Link:
@@ -123,7 +79,7 @@ class Link:
         self._session = queue._session
         self._rows = Rows(mirror, self._session)
         self._driver = queue._driver
-        self.coalescer: Coalescer[Body, Enqueued] = Coalescer(self, _Verb())  # type: ignore[arg-type]  # call and run
+        self.coalescer: Coalescer[Body, Enqueued] = Coalescer(self, Enqueues(CHECKPOINTED))  # type: ignore[arg-type]  # call and run
 
     def enqueue(self, bodies: Sequence[Body], wait: float = 0.0) -> list[Enqueued]:
         """As `enqueue`."""
@@ -135,14 +91,14 @@ class Link:
         """Sends a command; one that enqueues when its rows are committed."""
         if command.script.name != "enqueue":
             return self._driver.call(command)
-        numbers = self._rows.commit(_bodies_of(command))
+        written = self._rows.commit(command)
         try:
             outcome: T = self._driver.call(command)
             return outcome
         except _UNCLEAR as error:
             raise will_be(error) from error.__cause__
         except ReliqError as error:
-            self._rows.withdraw(numbers, error)
+            self._rows.withdraw(written, error)
             raise
 
     def run(self, plan: Plan[T]) -> T:
@@ -158,7 +114,7 @@ class AsyncLink:
         self._session = queue._session
         self._rows = Rows(mirror, self._session)
         self._driver = queue._driver
-        self.coalescer: AsyncCoalescer[Body, Enqueued] = AsyncCoalescer(self, _Verb())  # type: ignore[arg-type]
+        self.coalescer: AsyncCoalescer[Body, Enqueued] = AsyncCoalescer(self, Enqueues(CHECKPOINTED))  # type: ignore[arg-type]
 
     async def enqueue(self, bodies: Sequence[Body], wait: float = 0.0) -> list[Enqueued]:
         """As `enqueue`."""
@@ -170,19 +126,26 @@ class AsyncLink:
         """Asyncio twin of `Link.call`."""
         if command.script.name != "enqueue":
             return await self._driver.call(command)
-        numbers = await asyncio.to_thread(self._rows.commit, _bodies_of(command))
+        written = await asyncio.to_thread(self._rows.commit, command)
         try:
             outcome: T = await self._driver.call(command)
             return outcome
         except _UNCLEAR as error:
             raise will_be(error) from error.__cause__
         except ReliqError as error:
-            await asyncio.to_thread(self._rows.withdraw, numbers, error)
+            await asyncio.to_thread(self._rows.withdraw, written, error)
             raise
 
     async def run(self, plan: Plan[T]) -> T:
         """Asyncio twin of `Link.run`."""
         return await self._driver._interpret(plan, self.call)
+
+
+class Written(NamedTuple):
+    """The rows that one transaction made, of those that it was asked for: a row that was there is not among them."""
+
+    ids: ByteaArray
+    transaction: str
 
 
 class Rows:
@@ -192,49 +155,48 @@ class Rows:
         self._mirror = mirror
         self._session = session
 
-    def commit(self, bodies: Sequence[Body]) -> list[int]:
-        """Commits a row for each item, where there is none yet. Returns the numbers of those that it made.
+    def commit(self, command: Command[Any]) -> Written:
+        """Commits a row for each item of an enqueue, where there is none yet. Returns those that it made.
 
         Raises:
             MirrorUnavailable, NotMirrored, StaleEpoch.
         """
-        known = int(self._session.epoch or 0)
-        values = {"queue": self._session.queue, "epoch": known, **_columns(bodies)}
+        known, columns = int(self._session.epoch or 0), _columns(command)
+        values = {"queue": self._session.queue, "epoch": known, **columns}
         try:
             found = self._mirror.store.insert("checkpoint", where_some_are_there="checkpoint_again", **values)
         except MirrorUnavailable as error:
-            error.ids = tuple(_ids.unpack(body.key) for body in bodies)
+            error.ids = tuple(map(_ids.unpack, command.keys))
             raise
         if not found:
             raise NotMirrored(f"queue {self._session.queue!r} is not mirrored yet: start `reliq mirror run` first")
-        epoch, numbers = found[0]
+        epoch, transaction = found[0]
         if known and epoch != known:
             raise StaleEpoch(self._session.queue, known=known, found=epoch)
         self._session.epoch = str(epoch).encode()  # a server that is older or empty is refused from the first call on
-        return numbers or []
+        return Written(columns["ids"], transaction)
 
-    def withdraw(self, numbers: Sequence[int], refusal: ReliqError) -> None:
+    def withdraw(self, written: Written, refusal: ReliqError) -> None:
         """Takes rows back that Redis refused.
 
         Raises:
             MirrorUnavailable: they are there still, and will be enqueued when Redis takes them.
         """
         try:
-            if numbers:
-                self._mirror.store.rows("withdraw", numbers=list(numbers))
+            self._mirror.store.rows("withdraw", queue=self._session.queue, **written._asdict())
         except MirrorUnavailable as error:
             text = f"{refusal}; and the rows can't be taken back, so they will be enqueued later: {error}"
             raise MirrorUnavailable(text, may_have_been_applied=True) from refusal
 
 
-def _columns(bodies: Sequence[Body]) -> dict[str, list[Any]]:
-    """Items as arrays. One that would have nothing in it is not sent."""
-    later, grouped = any(body.due for body in bodies), any(body.group for body in bodies)
+def _columns(command: Command[Any]) -> dict[str, Any]:
+    """The items of an enqueue as arrays: its arguments are their parts. What none of them has is not sent."""
+    stride, parts = int(command.args[0]), command.args[1:]
     return {
-        "ids": [body.key for body in bodies],
-        "bodies": [body.body for body in bodies],
-        "dues": [body.due for body in bodies] if later else [],
-        "groups": [body.group.decode() for body in bodies] if grouped else [],
+        "ids": bytea_array(parts[::stride]),  # type: ignore[arg-type]  # see `_commands.enqueue`: these are bytes
+        "bodies": bytea_array(parts[1::stride]),  # type: ignore[arg-type]
+        "dues": list(parts[2::stride]) if stride > 2 else [],
+        "groups": [group.decode() for group in parts[3::stride]] if stride > 3 else [],  # type: ignore[union-attr]
     }
 
 

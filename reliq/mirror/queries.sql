@@ -95,16 +95,17 @@ WHERE told.marker IS NOT NULL
     AND (told.id IN (SELECT id FROM left_items) OR told.id IN (SELECT id FROM left_pending))
 ON CONFLICT DO NOTHING;
 
+-- A batch is never opened again. Where it is, a failover has lost the seal, and `reconcile` seals it once more.
 -- name: upsert_batches
-INSERT INTO reliq.batches (queue, batch, follow_when, sealed, total, awaited, following)
+INSERT INTO reliq.batches AS old (queue, batch, follow_when, sealed, total, awaited, following)
 SELECT %(queue)s, met.*
 FROM unnest(
     %(batches)b::bytea[], %(conditions)b::text[], %(sealed)b::boolean[], %(totals)b::bigint[], %(awaited)b::bigint[],
     %(following)b::bytea[]
 ) AS met
 ON CONFLICT (queue, batch) DO UPDATE SET
-    follow_when = excluded.follow_when, sealed = excluded.sealed, total = excluded.total, awaited = excluded.awaited,
-    following = excluded.following;
+    follow_when = excluded.follow_when, sealed = excluded.sealed OR (old.sealed AND old.following = excluded.following),
+    total = excluded.total, awaited = excluded.awaited, following = excluded.following;
 
 -- name: drop_batches
 DELETE FROM reliq.batches WHERE queue = %(queue)s AND batch = ANY(%(batches)b::bytea[]);
@@ -164,7 +165,8 @@ ORDER BY queue;
 
 -- durability="checkpointed" -------------------------------------------------------------------------------------------
 
--- Nothing is written where the client knows another epoch than the mirror; it is told which one that is.
+-- Nothing is written where the client knows another epoch than the mirror; it is told which one that is. The transaction
+-- is what tells its rows from those that were there: to return the number of each takes longer.
 -- name: checkpoint
 WITH mirrored AS (
     SELECT epoch FROM reliq.queues WHERE queue = %(queue)s
@@ -174,9 +176,8 @@ WITH mirrored AS (
     FROM unnest(%(ids)b::bytea[], %(bodies)b::bytea[], %(dues)b::text[], %(groups)b::text[])
         AS new (id, body, due, group_name), mirrored
     WHERE %(epoch)s::bigint = 0 OR mirrored.epoch = %(epoch)s::bigint
-    RETURNING number
 )
-SELECT epoch, (SELECT array_agg(number) FROM written) FROM mirrored;
+SELECT epoch, pg_current_xact_id()::xid::text FROM mirrored;
 
 -- name: checkpoint_again
 WITH mirrored AS (
@@ -188,12 +189,12 @@ WITH mirrored AS (
         AS new (id, body, due, group_name), mirrored
     WHERE %(epoch)s::bigint = 0 OR mirrored.epoch = %(epoch)s::bigint
     ON CONFLICT DO NOTHING
-    RETURNING number
 )
-SELECT epoch, (SELECT array_agg(number) FROM written) FROM mirrored;
+SELECT epoch, pg_current_xact_id()::xid::text FROM mirrored;
 
 -- name: withdraw
-DELETE FROM reliq.pending WHERE number = ANY(%(numbers)b::bigint[]);
+DELETE FROM reliq.pending
+WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]) AND xmin = %(transaction)s::xid;
 
 -- name: page_of_pending
 SELECT number, id, body, due, group_name, floor(extract(epoch FROM created_at) * 1000)::bigint FROM reliq.pending
@@ -276,6 +277,16 @@ LEFT JOIN reliq.outbox USING (queue)
 GROUP BY queue
 ORDER BY queue;
 
+-- Whether a relay of each queue is active, also of those that have nothing in the outbox.
+-- name: relayed
+SELECT queue, EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid::bigint << 32) + objid::bigint = reliq.relay_lock(queue, 'relay')
+)
+FROM unnest(%(queues)s::text[]) AS queue;
+
 -- name: old_effects
 SELECT id, done_at FROM reliq.effects
 WHERE queue = %(queue)s AND done_at < now() - make_interval(secs => %(age)s)
@@ -290,6 +301,9 @@ DELETE FROM reliq.effects WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[])
 
 -- name: recovery_lock
 SELECT pg_try_advisory_lock(hashtextextended('reliq rebuild ' || %(queue)s, 0));
+
+-- name: recovery_unlock
+SELECT pg_advisory_unlock(hashtextextended('reliq rebuild ' || %(queue)s, 0));
 
 -- name: recovery_lock_holder
 SELECT coalesce(a.application_name, ''), coalesce(host(a.client_addr), 'this machine'), l.pid
@@ -437,7 +451,11 @@ FROM unnest(%(ids)b::bytea[], %(histories)b::text[]) AS n (id, history)
 WHERE i.queue = %(queue)s AND i.id = n.id AND i.state = 'in_progress';
 
 -- name: recovery_held
-SELECT id, history FROM reliq.items WHERE queue = %(queue)s AND state = 'in_progress' ORDER BY id LIMIT %(limit)s;
+-- All rows by parts, a history for those in progress only: no index has the state, and a statement that looks for it
+-- goes through all rows, which took longer than a request may at a million.
+SELECT id, stamp, CASE state WHEN 'in_progress' THEN history END FROM reliq.items
+WHERE queue = %(queue)s AND stamp >= %(stamp)s AND (stamp, id) > (%(stamp)s, %(id)b)
+ORDER BY stamp, id LIMIT %(limit)s;
 
 -- name: recovery_verified
 WITH opened AS (
@@ -464,7 +482,25 @@ WHERE queue = %(queue)s AND stamp >= %(stamp)s AND (stamp, id) > (%(stamp)s, %(i
 ORDER BY stamp, id LIMIT %(limit)s;
 
 -- name: reconcile_ended
-SELECT DISTINCT id FROM reliq.ended WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[]);
+SELECT DISTINCT ON (id) id, marker FROM reliq.ended WHERE queue = %(queue)s AND id = ANY(%(ids)b::bytea[])
+ORDER BY id, ended_at DESC;
+
+-- Both begin with a stamp of six bytes: one that ended after it was enqueued has no row, unless Redis had lost its end.
+-- name: reconcile_undone
+SELECT DISTINCT i.id FROM reliq.items AS i JOIN reliq.ended AS e ON e.queue = i.queue AND e.id = i.id
+WHERE i.queue = %(queue)s AND i.id > %(id)b
+    AND substring(int8send(i.stamp) FROM 3) < substring(e.marker FROM 2 FOR 6)
+ORDER BY i.id LIMIT %(limit)s;
+
+-- name: reconcile_batches
+SELECT batch, follow_when, sealed, total, following FROM reliq.batches
+WHERE queue = %(queue)s AND batch = ANY(%(batches)b::bytea[]) ORDER BY batch;
+
+-- name: reconcile_count_members
+SELECT batch, count(*) FROM reliq.items WHERE queue = %(queue)s AND batch = ANY(%(batches)b::bytea[]) GROUP BY batch;
+
+-- name: reconcile_members
+SELECT id FROM reliq.items WHERE queue = %(queue)s AND batch = %(batch)b AND id > %(after)b ORDER BY id LIMIT %(limit)s;
 
 -- name: reconcile_position
 SELECT epoch, state, position FROM reliq.queues WHERE queue = %(queue)s;

@@ -15,6 +15,7 @@ from reliq.errors import MirrorConflict, ReliqError
 from reliq.mirror import _plan, _structures
 from reliq.mirror._filling import PAGE, Filling
 from reliq.mirror._journal import Journal
+from reliq.mirror._mending import Batches, ended_since
 from reliq.mirror._plan import LIVE, Entry
 from reliq.mirror._recoveries import Recoveries, who
 from reliq.mirror._rows import row_of
@@ -34,8 +35,8 @@ class Difference:
     """Something that the two sides disagree about, also after the follower had read all that was to be read.
 
     Attributes:
-        kind: `missing in redis`, `missing in postgres`, `state`, `ended`, `structure`, `counter`.
-        id: of the item, '' where it is about none.
+        kind: `missing in redis`, `missing in postgres`, `state`, `ended`, `batch`, `structure`, `counter`.
+        id: of the item or the batch, '' where it is about none.
         text: what each side has.
         repaired: it was put right.
     """
@@ -79,8 +80,10 @@ class Reconciliation:
 def reconcile(store: Store, queue: Queue, *, repair: bool = False, patience: float = 30.0) -> Reconciliation:
     """Goes through both sides of a live queue, a thousand items at a time, and names what differs.
 
-    With `repair` an item that Redis has lost and that has not ended is put back at its place, and a row that Postgres
-    lacks is written. Everything else is for people to decide. Nothing is removed. Run it as often as you like.
+    With `repair` an item that Redis has lost and that has not ended is put back at its place, in its batch, and a row
+    that Postgres lacks is written. An item that has ended by the mirror and lives in Redis, because a failover lost its
+    end, is ended there again where nobody holds it. Everything else is for people to decide. No item that has not ended
+    is removed. Run it as often as you like.
 
     Args:
         store: the mirror's.
@@ -135,9 +138,11 @@ class _Comparison:
     def run(self) -> Reconciliation:
         started = time.monotonic()
         self.recoveries = Recoveries(self.store, self.filling.name)
+        self.batches = Batches(self.recoveries, self.filling)
         self._same_epoch()
         for suspects in self._suspects():
             self._judge(suspects)
+        self._batches()
         for text in _structures.problems(self.filling):
             self._note(Difference("counter" if text.startswith("counter") else "structure", "", text))
         report = Reconciliation(
@@ -187,6 +192,8 @@ class _Comparison:
             for page in self.filling.pages(state):
                 rows_there = self.recoveries.states(page)
                 yield from (key for key in page if key not in rows_there)
+        for page in self.recoveries.undone(PAGE):
+            yield from page
 
     def _judge(self, suspects: Sequence[bytes]) -> None:
         """Looks at suspects again, when the follower has read everything that had happened when they were found."""
@@ -197,24 +204,25 @@ class _Comparison:
             page = [key for key in suspects[start : start + PAGE] if key not in (unread or ())]
             rows = {entry.id: entry for entry in self.recoveries.by_id(page)}
             ended = self.recoveries.ended_among(page)
-            lost, unknown = list[Entry](), list[bytes]()
+            lost, unknown, undone = list[Entry](), list[bytes](), list[tuple[Entry, bytes]]()
             for entry in self.filling.get(page):
-                row = rows.get(entry.id)
-                if row is not None and not entry.state and entry.id not in ended:
-                    lost.append(row)
-                elif row is None and entry.state.decode() in LIVE:
-                    if entry.id in ended:
-                        self._note(_difference("ended", row, entry, "it has ended by the mirror, and lives in Redis"))
-                    else:
-                        unknown.append(entry.id)
+                row, marker, lives = rows.get(entry.id), ended.get(entry.id), entry.state.decode() in LIVE
+                if marker is not None and lives and ended_since(entry, marker):
+                    undone.append((entry, marker))
+                elif row is not None and not entry.state:
+                    lost += [] if ended_since(row, marker) else [row]
+                elif row is None and lives:
+                    unknown.append(entry.id)
                 elif row is not None and row.state != entry.state:
                     self._note(_difference("state", row, entry))
             self._lost_by_redis(lost)
             self._unknown_to_postgres(unknown)
+            self._lives_again(undone)
 
     def _lost_by_redis(self, rows: Sequence[Entry]) -> None:
         put: set[bytes] = set()
         if self.repair and self.certain and rows:  # else it may have been purged, and the follower not know it yet
+            self.batches.open_for(rows)
             put = self.filling.put_back([_plan.back(row, "requeue", 0) for row in rows])
         for row in rows:
             blank = row._replace(state=b"")
@@ -238,6 +246,28 @@ class _Comparison:
         for entry in self.filling.get(keys):
             if entry.state.decode() in LIVE:
                 self._note(_difference("missing in postgres", None, entry, repaired=entry.id in written))
+
+    def _lives_again(self, undone: Sequence[tuple[Entry, bytes]]) -> None:
+        """What a failover took back the end of: else it would be done a second time."""
+        over: set[bytes] = set()
+        if self.repair and self.certain and undone:
+            over = self.filling.end_again([(entry.id, marker) for entry, marker in undone])
+        for entry, _ in undone:
+            text = f"it has ended by the mirror, and is {entry.state.decode()} in Redis"
+            self._note(_difference("ended", None, entry, text, repaired=entry.id in over))
+
+    def _batches(self) -> None:
+        """Behind the items: a batch is sealed when its members are there, or it would be followed too early."""
+        suspects = [batch.id for batch, _ in self.batches.different()]
+        if not suspects:
+            return
+        if not self._caught_up():
+            self.certain = False
+            return
+        for start in range(0, len(suspects), PAGE):
+            for batch, text in self.batches.still_different(suspects[start : start + PAGE]):
+                done = self.repair and self.certain and self.batches.put_right(batch)
+                self._note(Difference("batch", _ids.unpack(batch.id), text, repaired=done))
 
     def _caught_up(self) -> bool:
         """Waits until the follower has read what is in the journal now. False where it does not come that far."""

@@ -1,31 +1,32 @@
-"""The Postgres side: connections, statements, and what becomes of psycopg's exceptions."""
+"""The Postgres side: connections, and the statements that go over them."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as theirs
-from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from reliq import _policy
-from reliq.connect import mask
-from reliq.errors import InvalidURL, MirrorError, MirrorSchema, MirrorUnavailable
+from reliq.errors import MirrorSchema, MirrorUnavailable
+from reliq.mirror._arrays import ByteaArray, bytea_array
+from reliq.mirror._patience import PatientConnection
 from reliq.mirror._sql import schema, statement, statements
+from reliq.mirror._verdicts import check_dsn, may_pass, place, translated
+
+__all__ = ["Connection", "Store", "check_dsn", "columns", "query", "translated"]
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 SCHEMA_VERSION = 1
 MAX_CONNECTIONS = 4  # of a process, beside one for each queue that it follows
-_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 
 # What a connection is told once. TCP gives up a silent server; what keeps its connection and is silent has `timeout`.
 _CONNECTION: dict[str, Any] = {
@@ -35,46 +36,6 @@ _CONNECTION: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-_MISSING = (
-    theirs.UndefinedTable,
-    theirs.UndefinedColumn,
-    theirs.UndefinedFunction,
-    theirs.InvalidSchemaName,
-    theirs.InsufficientPrivilege,
-)
-_PASSING = (theirs.SerializationFailure, theirs.DeadlockDetected)
-
-
-class NoAnswer(psycopg.OperationalError):
-    """A request was sent and its answer did not come in time."""
-
-
-class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose every request has a time limit: a server that keeps it open and says nothing is given up."""
-
-    patience = 30.0  # seconds
-
-    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """Waits for an answer, for `patience` seconds at most; then the connection is closed."""
-        try:
-            return super().wait(_bounded(gen, self.patience), *args, **options)
-        except NoAnswer:
-            self.close()  # its answer would be taken for that of the next request
-            raise
-
-
-def _bounded(gen: Generator[Any, Any, T], patience: float) -> Generator[Any, Any, T]:
-    until = time.monotonic() + patience
-    try:
-        wish = next(gen)
-        while True:
-            ready = yield wish
-            if not ready and time.monotonic() > until:
-                raise NoAnswer(f"no answer within {patience:g} s")
-            wish = gen.send(ready)
-    except StopIteration as stop:
-        outcome: T = stop.value
-        return outcome
 
 
 class Store:
@@ -138,7 +99,7 @@ class Store:
             except MirrorUnavailable as error:
                 maybe = error.may_have_been_applied = maybe or error.may_have_been_applied
                 pause = _policy.pause_before(attempt)
-                if not _may_pass(error.__cause__) or time.monotonic() + pause > until:
+                if not may_pass(error.__cause__) or time.monotonic() + pause > until:
                     raise
                 time.sleep(pause)
                 attempt += 1
@@ -228,68 +189,10 @@ def query(connection: Connection, name: str, values: Mapping[str, Any] | None = 
     return cursor.fetchall() if cursor.description else []
 
 
-def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Rows as one list for each column, which is how many of them go in one statement."""
-    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Rows as one array for each column, which is how many of them go in one statement."""
+    return {name: _array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-@contextmanager
-def translated(dsn: str) -> Iterator[None]:
-    """Turns what psycopg raises into exceptions of ours, with passwords masked.
-
-    Raises:
-        MirrorUnavailable, MirrorSchema, MirrorError.
-    """
-    try:
-        yield
-    except psycopg.Error as error:
-        raise verdict(error, dsn) from error
-
-
-def verdict(error: psycopg.Error, dsn: str) -> MirrorError:
-    """The exception for one of psycopg's."""
-    text = f"{place(dsn)}: {masked(str(error).strip() or type(error).__name__)}"
-    if isinstance(error, _MISSING):
-        return MirrorSchema(text)
-    if isinstance(error, PoolTimeout | PoolClosed):
-        return MirrorUnavailable(text)
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | theirs.ReadOnlySqlTransaction):
-        return MirrorUnavailable(text, may_have_been_applied=_was_lost(error))
-    return MirrorError(text)
-
-
-def _was_lost(error: psycopg.Error) -> bool:
-    """Whether the connection broke while an answer was awaited."""
-    return not isinstance(error, PoolTimeout | theirs.ConnectionTimeout) and (
-        error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
-    )
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether the same request has a chance at once, on another connection."""
-    return isinstance(error, _PASSING) or (isinstance(error, psycopg.Error) and _was_lost(error))
-
-
-def masked(text: str) -> str:
-    """A DSN, or text that may hold one, without its password."""
-    return _PASSWORD.sub(r"\1***", mask(text))
-
-
-def place(dsn: str) -> str:
-    """Where a DSN leads, for messages: nothing in it is secret."""
-    parts = conninfo_to_dict(dsn)
-    where = ":".join(str(part) for part in (parts.get("host", "local socket"), parts.get("port")) if part)
-    return f"Postgres at {where}/{parts.get('dbname', '')}"
-
-
-def check_dsn(dsn: object) -> str:
-    """Returns a DSN that can be parsed.
-
-    Raises:
-        InvalidURL: it can't be.
-    """
-    try:
-        conninfo_to_dict(str(dsn))
-    except psycopg.Error as error:
-        raise InvalidURL(f"the DSN {masked(str(dsn))} can't be parsed") from error
-    return str(dsn)
+def _array(values: Sequence[Any]) -> ByteaArray | list[Any]:
+    return bytea_array(values) if all(type(value) is bytes for value in values) else list(values)

@@ -16,10 +16,11 @@ from mirror.stories import assert_same, pending_of, rows_of
 from proxy import FaultProxy
 from servers import wait_until
 
-from reliq import AsyncQueue, Mirror, Queue, _scripts
+from reliq import AsyncQueue, Mirror, New, Queue, _commands, _scripts
 from reliq._commands import Body
 from reliq.embedded import Server
 from reliq.errors import (
+    InvalidArgument,
     MirrorUnavailable,
     NotMirrored,
     QueueFull,
@@ -28,8 +29,8 @@ from reliq.errors import (
     StateLost,
     Unavailable,
 )
-from reliq.item import Enqueued
 from reliq.mirror import checkpointed
+from reliq.outcomes import Enqueued
 
 Enqueue = Callable[..., list[Enqueued]]
 NAME = "emails"
@@ -162,7 +163,7 @@ def test_what_never_reached_redis_is_enqueued_in_order(
     """Producers that died between the two: by the order of their commits, with group, due time and body."""
     link = mirror.link(mirrored)
     due = Body(b"later", b"\xa1d", "+60000")
-    link._rows.commit([*bodies("a", "b"), due, Body(b"c", b"\xa1x", "", b"g")])
+    link._rows.commit(_commands.enqueue([*bodies("a", "b"), due, Body(b"c", b"\xa1x", "", b"g")]))
     sql("UPDATE reliq.pending SET created_at = created_at - interval '1 minute'")
     mirror.follow(mirrored, once=True)
     found = [(item.id, item.group) for item in mirrored.claim(9)]
@@ -176,7 +177,7 @@ def test_an_item_that_redis_knows_is_not_enqueued_again(
     mirrored.enqueue("x", id="a")
     mirrored.finish(mirrored.claim(1))
     mirror.follow(mirrored, once=True)
-    mirror.link(mirrored)._rows.commit(bodies("a"))
+    mirror.link(mirrored)._rows.commit(_commands.enqueue(bodies("a")))
     sql("UPDATE reliq.pending SET created_at = created_at - interval '1 minute'")
     mirror.follow(mirrored, once=True)
     assert pending_of(mirror, NAME) == []
@@ -278,3 +279,53 @@ def test_the_reply_of_redis_is_lost(
     mirror.follow(mirrored, once=True)
     assert list(rows_of(mirror, NAME)) == [b"a"]
     assert wait_until(lambda: pending_of(mirror, NAME) == [], "the row was met")
+
+
+def test_a_batch_is_refused_where_it_would_be_weaker(mirror: Mirror, mirrored: Queue, server: Server) -> None:
+    """The queue's own level and the call's: nothing is enqueued, and the error says what to do instead."""
+    with Queue(NAME, server.socket_url, mirror=mirror, durability="checkpointed") as queue:
+        with pytest.raises(InvalidArgument, match="replicated:all"):
+            queue.batch([1, 2], then=New("all"))
+        with pytest.raises(InvalidArgument, match="enqueue_many"):
+            queue.batch([1, 2], then=New("all"), durability="checkpointed")
+        assert queue.counts().enqueued == 0
+        made = queue.batch([1, 2], then=New("all"), durability="memory")
+        assert [member.durability for member in made.members] == ["memory", "memory"]
+
+
+def test_an_async_batch_is_refused_too(mirror: Mirror, mirrored: Queue, server: Server) -> None:
+    """The same words, and the same way out."""
+
+    async def run() -> int:
+        async with AsyncQueue(NAME, server.socket_url, mirror=mirror, durability="checkpointed") as queue:
+            with pytest.raises(InvalidArgument, match="replicated:all"):
+                await queue.batch([1], then=New("all"))
+            await queue.batch([1], then=New("all"), durability="memory")
+            return (await queue.counts()).enqueued
+
+    assert asyncio.run(run()) == 1
+
+
+def test_what_follows_a_checkpointed_item_is_lost_with_its_end_or_not_at_all(
+    mirror: Mirror, mirrored: Queue, server: Server, redis_client: redis.Redis
+) -> None:
+    """One journal entry has both: before it is read the first item comes back, and afterwards the second one does."""
+    with Queue(NAME, server.socket_url, mirror=mirror, durability="checkpointed") as queue:
+        queue.enqueue(1, id="first")
+        queue.finish(queue.claim(1), then=New(2, id="second"))
+        redis_client.flushall()
+    assert brought_back_ids(mirror, server) == ["first"]
+    with Queue(NAME, server.socket_url, mirror=mirror, durability="checkpointed") as queue:
+        queue.finish(queue.claim(1), then=New(2, id="second"))
+    with Queue(NAME, server.socket_url) as plain:
+        mirror.follow(plain, once=True)
+    redis_client.flushall()
+    assert brought_back_ids(mirror, server) == ["second"]
+
+
+def brought_back_ids(mirror: Mirror, server: Server) -> list[str]:
+    """Rebuilds the queue, and says what is queued in it."""
+    with Queue(NAME, server.socket_url) as fresh:
+        mirror.apply(mirror.plan_rebuild(fresh))
+        assert mirror.verify(fresh)
+        return [info.id for info in fresh.scan("queued")]

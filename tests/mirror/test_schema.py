@@ -15,7 +15,7 @@ from mirror.postgres import Postgres
 from mirror.stories import assert_same, rows_of
 
 import reliq
-from reliq import New, Queue
+from reliq import New, Queue, _commands
 from reliq._commands import Body
 from reliq.embedded import Server
 from reliq.errors import InvalidURL, MirrorSchema, MirrorUnavailable
@@ -151,7 +151,7 @@ def test_the_redis_role_of_a_follower(
         with Queue("emails", server.url.replace("redis://", "redis://follower:x@")) as followed:
             mirror.follow(followed, once=True)
             queue.finish(queue.claim(1))
-            mirror.link(queue)._rows.commit([Body(b"a", b"\xa1a")])
+            mirror.link(queue)._rows.commit(_commands.enqueue([Body(b"a", b"\xa1a")]))
             sql("UPDATE reliq.pending SET created_at = created_at - interval '1 minute'")
             mirror.follow(followed, once=True)
             mirror.follow(followed, once=True)

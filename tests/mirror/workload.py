@@ -23,6 +23,8 @@ class Known:
     failures: int = 0
     ended: bool = False
     dead: bool = False
+    held: bool = False  # came back as orphaned, and was queued again by hand
+    retried: bool = False  # was to be tried again later, and was queued again by hand
 
 
 @dataclass
