@@ -112,15 +112,19 @@ def _version(report: ServerReport) -> Iterator[Finding]:
 
 
 def _holes(report: ServerReport) -> Iterator[Finding]:
+    """One finding for all holes; not for certain, as the version is all that is known."""
     facts = server_facts("\n".join(f"{name}:{value}" for name, value in report.info.items()))
-    for hole in _advisories.open_holes(facts.name, facts.version):
+    if holes := _advisories.open_holes(facts.name, facts.version):
+        named = ", ".join(number for hole in holes for number in hole.ids)
+        doubt = _advisories.doubt(facts.name, facts.version)
         yield _worse(
             Level.WARNING,
             "security",
             report,
-            f"{facts.name} {facts.version} is open to {', '.join(hole.ids)}, unless your distribution has patched it",
-            hole.what,
-            f"go to {facts.name} {_advisories.cure(hole, facts.name, facts.version)} or later",
+            f"going by its number alone, {facts.name} {facts.version} is open to {named}; but {doubt}",
+            "; ".join(hole.what for hole in holes),
+            f"go to {facts.name} {_advisories.cure(holes, facts.name, facts.version)} or later, "
+            "or see in the changes of your distribution's package that it has the fixes",
         )
 
 

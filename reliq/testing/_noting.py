@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from reliq._commands import ClaimReply
+from reliq._plans import Effect, Plan
 from reliq._session import Command
-from reliq.item import Failed, Item
+from reliq.item import Item
+from reliq.outcomes import Failed
 from reliq.testing.history import History, dead_of
+
+T = TypeVar("T")
 
 # Of each script that settles: the verb that it is on record as, and how many arguments an item has in a run.
 _RUNS = {"finish": ("finish", 1), "finish_and_claim": ("finish", 1), "release": ("release", 1), "fail": ("fail", 4)}
-_FLAT = {"finish_with": ("finish", 1, 3), "finish_unseen": ("finish", 0, 4)}  # verb, where the items begin, arguments
+_FLAT = {"finish_with": ("finish", 1, 3), "finish_unseen": ("finish", 1, 5)}  # verb, where the items begin, arguments
 
 
 class Noting:
@@ -22,6 +26,30 @@ class Noting:
     def __init__(self, history: History) -> None:
         self._history = history
         self._items: dict[tuple[bytes, bytes], Item] = {}
+
+    def seen(self, plan: Plan[T]) -> Plan[T]:
+        """The same plan, with each command noted when it is yielded and when its answer comes back."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    result = yield from self._effect(effect)
+                except Exception as error:  # noqa: BLE001  whatever it is, what becomes of it is for the plan to say
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(result)
+        except StopIteration as stop:
+            outcome: T = stop.value
+            return outcome
+        finally:
+            plan.close()
+
+    def _effect(self, effect: Effect) -> Plan[Any]:
+        if not isinstance(effect, Command):
+            return (yield effect)
+        with self.noted(effect) as outcome:
+            outcome.append((yield effect))
+        return outcome[0]
 
     @contextmanager
     def noted(self, command: Command[Any]) -> Iterator[list[Any]]:

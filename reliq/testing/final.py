@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from reliq.item import ItemState
 from reliq.queue import Queue
+from reliq.states import ItemState
 from reliq.testing.history import History
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from reliq.errors import LeaseLost, ReliqError, Unavailable
-from reliq.item import Enqueued, Failed, Item, ItemState, New
+from reliq.item import Item, New
+from reliq.outcomes import Enqueued, Failed
+from reliq.states import ItemState
 from reliq.testing._events import STARTED, Event
 
 

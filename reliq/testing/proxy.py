@@ -259,6 +259,8 @@ class _Link:
                 if rule is not None and rule.fault is Fault.DELAY:
                     rule.fire()
                     rule.wait(self._closing)
+                    if self._closing.is_set():  # what was held up is lost with its connection
+                        return
                 self._awaited.append(rule)
                 self._upstream.sendall(request)
 

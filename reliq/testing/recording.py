@@ -12,8 +12,9 @@ from reliq._arguments import Items, lease_length, listed
 from reliq._driver import Driver
 from reliq._plans import Plan
 from reliq._policy import MAX_BATCH
-from reliq._session import Command
-from reliq.item import Batch, Claimed, Enqueued, Failed, Item, Moved, New
+from reliq.errors import InvalidArgument
+from reliq.item import Claimed, Item, New
+from reliq.outcomes import Batch, Enqueued, Failed, Moved
 from reliq.queue import Queue
 from reliq.testing._noting import Noting
 from reliq.testing.history import History, dead_of
@@ -28,14 +29,11 @@ class _Noting(Driver):
         vars(self).update(vars(driver))
         self._noting = Noting(history)
 
-    def once(self, plan: Plan[T]) -> T:
-        return self._interpret(plan, self._noted)
+    def seen(self, plan: Plan[T]) -> Plan[T]:
+        return self._noting.seen(plan)
 
-    def _noted(self, command: Command[T]) -> T:
-        with self._noting.noted(command) as outcome:
-            outcome.append(self._attempt(command))
-        result: T = outcome[0]
-        return result
+    def once(self, plan: Plan[T]) -> T:
+        return super().once(self.seen(plan))
 
 
 class Recording(Queue):
@@ -54,6 +52,10 @@ class Recording(Queue):
         self._recorded, self._history = queue, history
         self._driver = _Noting(queue._driver, history)
         self._session.owner = self  # so that an item's checkpoint comes here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refused: a history belongs to one process."""
+        raise InvalidArgument("a recording can't go to another process: make one there, with a history of its own")
 
     def enqueue(self, payload: Any, *, id: str | None = None, **options: Any) -> Enqueued:
         """Records `Queue.enqueue`."""

@@ -263,15 +263,12 @@ class Topology:
         return all(self._group_in_sync(service) for service in self.services)
 
     def _group_in_sync(self, service: str) -> bool:
-        alive = [node for node in self._groups[service] if node.running and not node.paused]
-        masters = [node for node in alive if node.info()["role"] == "master"]
+        """Decided on one look at each node: one that changes its role in between would contradict itself."""
+        facts = {node: node.info() for node in self._groups[service] if node.running and not node.paused}
+        masters = [node for node, told in facts.items() if told["role"] == "master"]
         if len(masters) != 1 or (self.sentinels and masters[0] is not self.master_of(service)):
             return False
-        links = [node.info() for node in alive if node is not masters[0]]
-        return all(
-            (link["master_host"], int(link["master_port"]), link["master_link_status"]) == (*masters[0].address, "up")
-            for link in links
-        )
+        return all(_follows(told, masters[0]) for node, told in facts.items() if node is not masters[0])
 
     def _agreed(self) -> bool:
         alive = [node for node in self.sentinels if node.running and not node.paused]
@@ -301,6 +298,12 @@ def _holds(condition: Callable[[], bool]) -> bool:
         return condition()
     except ServerError:  # a server that is made a replica closes its connections, ours too
         return False
+
+
+def _follows(told: Mapping[str, str], master: Node) -> bool:
+    """Whether the facts of a node say that it is a replica of this master, and in touch with it."""
+    host, port, link = (told.get(name) for name in ("master_host", "master_port", "master_link_status"))
+    return (host, port, link) == (master.host, str(master.port), "up")
 
 
 def _is_master(node: Node) -> bool:

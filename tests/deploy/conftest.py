@@ -11,7 +11,11 @@ from servers import server_binary, wait_until
 
 from reliq import failover
 from reliq.errors import ServerError
+from reliq.failover import FailoverRefused, FailoverReport
 from reliq.testing.topology import Topology
+
+PATIENCE = 5.0  # seconds; with less, Sentinels on a busy machine hold a master for dead that only is slow
+NOTICES = 1.0  # seconds; for tests that wait until Sentinels see what was killed
 
 Start = Callable[..., Topology]
 
@@ -22,7 +26,8 @@ def start() -> Iterator[Start]:
     started: list[Topology] = []
 
     def begin(*, server: str | None = None, **options: Any) -> Topology:
-        started.append(Topology(**{"binary": server_binary(server), "network": "loopback", **options}))
+        defaults = {"binary": server_binary(server), "network": "loopback", "down_after": PATIENCE}
+        started.append(Topology(**{**defaults, **options}))
         return started[-1].start()
 
     yield begin
@@ -39,6 +44,20 @@ def topology(start: Start) -> Topology:
 def ask(client: redis.Redis, *words: str) -> Any:
     """Sends a command that redis-py has no typed method for."""
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+def fail_over(topology: Topology, **options: Any) -> FailoverReport:
+    """`failover.run` as soon as it may begin: what is refused has changed nothing, so it is asked again."""
+
+    def begun() -> FailoverReport | None:
+        try:
+            return failover.run(topology.url, **options)
+        except FailoverRefused:  # not yet: the last failover is not over, or somebody is slow
+            return None
+
+    report = wait_until(begun, "a failover may begin", timeout=45.0)
+    assert report
+    return report
 
 
 def settle(topology: Topology) -> None:

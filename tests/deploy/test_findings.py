@@ -160,24 +160,50 @@ def test_the_worst_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version", "holes"),
+    ("name", "version", "holes", "cure"),
     [
-        ("Redis", "7.0.15", 2),
-        ("Redis", "7.2.10", 2),
-        ("Redis", "7.2.11", 1),
-        ("Redis", "8.2.2", 1),
-        ("Redis", "8.2.6", 0),
-        ("Redis", "9.0.0", 0),
-        ("Valkey", "8.1.3", 3),
-        ("Valkey", "8.1.9", 0),
-        ("Valkey", "9.1.0", 1),
-        ("Valkey", "9.1.2", 0),
-        ("Redis", "", 0),
+        ("Redis", "7.0.15", 6, "7.2.16"),  # 7.0 has no releases any more; it is too old for one of the holes
+        ("Redis", "7.2.10", 5, "7.2.16"),
+        ("Redis", "7.2.11", 4, "7.2.16"),
+        ("Redis", "7.2.14", 2, "7.2.16"),
+        ("Redis", "7.4.11", 0, ""),
+        ("Redis", "8.0.6", 4, "8.2.9"),
+        ("Redis", "8.2.2", 4, "8.2.9"),
+        ("Redis", "8.2.8", 1, "8.2.9"),
+        ("Redis", "8.2.9", 0, ""),
+        ("Redis", "8.8.0", 1, "8.8.2"),
+        ("Redis", "9.0.0", 0, ""),
+        ("Valkey", "7.2.12", 3, "7.2.14"),
+        ("Valkey", "8.1.3", 5, "8.1.9"),
+        ("Valkey", "8.1.7", 1, "8.1.9"),
+        ("Valkey", "8.1.9", 0, ""),
+        ("Valkey", "9.0.0", 4, "9.0.5"),
+        ("Valkey", "9.1.0", 1, "9.1.1"),
+        ("Valkey", "9.1.2", 0, ""),
+        ("Redis", "", 0, ""),
     ],
 )
-def test_known_holes_by_version(name: str, version: str, holes: int) -> None:
+def test_known_holes_by_version(name: str, version: str, holes: int, cure: str) -> None:
     """Of each series the first release that closed them; a series that began later has none."""
     found = _advisories.open_holes(name, version)
-    assert len(found) == holes
-    for hole in found:
-        assert _advisories.version_of(_advisories.cure(hole, name, version)) > _advisories.version_of(version)
+    assert (len(found), _advisories.cure(found, name, version) if found else "") == (holes, cure)
+
+
+def test_releases_are_listed_in_order() -> None:
+    """The nearest release that closes a hole is looked for from the oldest series on, one of each."""
+    for hole in _advisories.ADVISORIES:
+        for releases in hole.fixed.values():
+            series = [_advisories.version_of(each)[:2] for each in releases]
+            assert series == sorted(set(series))
+
+
+def test_a_version_is_no_proof_of_a_hole() -> None:
+    """Debian closes holes under the old number: whoever reads of them is told so, and which package has all fixes."""
+    of_debian = replace(GOOD, info={name: value for name, value in INFO.items() if name != "valkey_version"})
+    of_debian.info["redis_version"] = "7.0.15"
+    (found,) = [each for each in of_server(of_debian) if each.title == "security"]
+    assert found.level is Level.WARNING
+    assert "by its number alone" in found.what
+    assert "5:7.0.15-1~deb12u10" in found.what
+    (elsewhere,) = [each for each in of_server(server(valkey_version="8.1.3")) if each.title == "security"]
+    assert "distributions close holes under an old number" in elsewhere.what

@@ -20,7 +20,7 @@ from reliq.failover import FailoverFailed, FailoverRefused
 from reliq.testing.node import Node
 from reliq.testing.topology import Topology
 
-from .conftest import Start, settle
+from .conftest import NOTICES, Start, fail_over, settle
 from .writers import Writers
 
 ROOT = Path(__file__).parents[2]
@@ -69,11 +69,10 @@ def test_no_acknowledged_write_is_lost(server: str, method: str, start: Start) -
             before = topology.master
             written = len(writers.acknowledged)
             wait_until(partial(writers.more_than, written + 20), "writers go on")
-            report = failover.run(topology.url, method=method)
+            report = fail_over(topology, method=method)
             assert (report.method, report.old, report.agreed >= 2) == (method, before.address, True)
             assert topology.master.address == report.new
             gaps.append(report.gap)
-            wait_until(lambda: not failover.readiness(topology.url).reasons, "the next one may begin", timeout=30.0)
     assert not writers.failures
     assert len(writers.acknowledged) > 20 * TIMES
     assert writers.lost() == []
@@ -87,7 +86,7 @@ def test_no_acknowledged_write_is_lost(server: str, method: str, start: Start) -
 def test_the_method_is_chosen_by_what_the_sentinels_know(topology: Topology) -> None:
     """Valkey 9 hands over by itself; with others, writes are paused from here."""
     coordinated = "9." in topology.master.info("server").get("valkey_version", "")[:2]
-    report = failover.run(topology.url)
+    report = fail_over(topology)
     assert report.method == ("coordinated" if coordinated else "pause")
     assert report.agreed > report.sentinels // 2
 
@@ -95,9 +94,10 @@ def test_the_method_is_chosen_by_what_the_sentinels_know(topology: Topology) -> 
 def test_the_old_master_is_a_replica_when_it_is_over(topology: Topology) -> None:
     """It takes no writes of its own again, and lost none of its role on the way: it follows the new one."""
     old = topology.master
-    report = failover.run(topology.url, method="pause")
-    assert old.info()["role"] == "slave"
-    assert (old.info()["master_host"], int(old.info()["master_port"])) == report.new
+    report = fail_over(topology, method="pause")
+    told = old.info()
+    assert told["role"] == "slave"
+    assert (told["master_host"], int(told["master_port"])) == report.new
     assert report.offset > 0
     assert 0 < report.switched <= report.gap <= report.paused
 
@@ -147,8 +147,9 @@ def test_the_pause_ends_by_itself_when_its_maker_is_killed(at: str, topology: To
     assert writers.lost() == []
 
 
-def test_it_is_refused_without_a_replica(topology: Topology) -> None:
+def test_it_is_refused_without_a_replica(start: Start) -> None:
     """Nothing is paused, and the reason is said."""
+    topology = start(down_after=NOTICES)
     for node in topology.replicas:
         node.kill()
     wait_until(
@@ -207,7 +208,7 @@ def test_passwords_are_used_and_never_shown(start: Start) -> None:
     """Of servers and Sentinels: the failover works, and no line of its progress has one."""
     topology = start(password="hunter2", sentinel_password="hunter3")
     said: list[str] = []
-    report = failover.run(topology.url, on_progress=said.append)
+    report = fail_over(topology, on_progress=said.append)
     assert topology.master.address == report.new
     assert "hunter" not in f"{said} {report}"
 

@@ -87,6 +87,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
     "enqueue_many": (lambda q, _: q.enqueue_many(["new", "newer"]), {"producer", "mirror"}),
     "enqueue in a group": (lambda q, _: q.enqueue("new", group="ann", delay=5), {"producer", "mirror"}),
     "batch": (lambda q, _: q.batch(["a", "b"], then=New("c")), {"producer", "mirror"}),
+    "batch_progress": (lambda q, _: q.batch_progress("a batch"), {"producer", "operator", "monitor", "mirror"}),
     "wait": (lambda q, _: waited(q), {"waiter"}),
     "claim": (lambda q, _: q.claim(1), {"worker"}),
     "claim, waiting": (lambda q, _: q.claim(3, wait=0.05), {"worker"}),

@@ -10,7 +10,7 @@ from servers import wait_until
 from reliq.cli import main
 from reliq.testing.topology import Topology
 
-from .conftest import Start
+from .conftest import NOTICES, Start
 
 
 def reliq(*args: str, stdin: str = "") -> Result:
@@ -50,8 +50,9 @@ def test_status_of_a_whole_deployment(topology: Topology) -> None:
     assert sorted(kinds) == ["master", "replica", "replica", "sentinel", "sentinel", "sentinel"]
 
 
-def test_status_of_one_in_disorder(topology: Topology) -> None:
+def test_status_of_one_in_disorder(start: Start) -> None:
     """A Sentinel that is down has its row; without any replica the exit code is 1."""
+    topology = start(down_after=NOTICES)
     topology.sentinels[0].kill()
     for node in topology.replicas:
         node.kill()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -13,7 +14,8 @@ from failover.producer import Producer
 from servers import wait_until
 
 from reliq import Item, LeaseLost, Queue, _commands, _ids
-from reliq.item import ItemState
+from reliq.states import ItemState
+from reliq.testing import History, Recording, Report, check_history, final_state, read
 from reliq.testing.faults import Faults
 from reliq.testing.topology import Topology
 
@@ -36,6 +38,7 @@ class Round:
         restarts: workers that are not the processes that they were.
         threads, connections: how many more there are than before the first round.
         items: acknowledged in all.
+        took: seconds of the whole round, until everything was as before.
     """
 
     switched: float
@@ -48,18 +51,25 @@ class Round:
     threads: int = 0
     connections: int = 0
     items: int = 0
+    took: float = 0.0
 
 
 Breaking = Callable[["Arena"], float]
 
 
 class Arena:
-    """Four producers and the workers of a crew on one queue."""
+    """Four producers and the workers of a crew on one queue. What they ask and are told is written down.
+
+    `torn` has from when to when some clients may be at an old master that serves them, and others at the new one: what
+    they are told there is lost, whenever it was within that time.
+    """
 
     def __init__(self, topology: Topology, folder: Path) -> None:
         self.topology, self.folder = topology, folder
-        self.faults = Faults(topology)
+        self.history = History(folder / "test.jsonl", "test")
+        self.faults = Faults(topology, self.history)
         self.producers: list[Producer] = []
+        self.torn: list[tuple[float, float]] = []
         self._crew: Crew | None = None
         self._first: Vitals | None = None
 
@@ -70,10 +80,12 @@ class Arena:
 
     def start(self) -> Self:
         self.topology.start()
-        self.queue = Queue("q", self.topology.url, timeout=60.0)
+        self.queue = Recording(Queue("q", self.topology.url, timeout=60.0), self.history)
         self.queue.configure(max_deliveries=1_000_000, finished_count=10_000_000)
         names = [f"{level}-{number}" for number, level in enumerate(LEVELS)]
-        self.producers = [Producer(n, self.topology.url, level) for n, level in zip(names, LEVELS, strict=True)]
+        self.producers = [
+            Producer(n, self.topology.url, level, self.history) for n, level in zip(names, LEVELS, strict=True)
+        ]
         self._crew = Crew(self.topology.url, self.folder)
         self.crew.wait_at_work()
         self.progress(LEVELS)
@@ -90,6 +102,7 @@ class Arena:
         if self._crew:
             self._crew.kill()
             self.queue.close()
+        self.history.close()
         self.topology.close()
 
     def progress(self, levels: Sequence[str], timeout: float = 60.0) -> None:
@@ -99,6 +112,13 @@ class Arena:
             lambda: all(p.error or len(p.acknowledged) >= count for p, count in wanted), "producers to go on", timeout
         )
         assert [p.error for p in self.producers if p.error] == []
+
+    @contextmanager
+    def tearing(self) -> Iterator[None]:
+        """Around a change of the master that the clients don't all learn at once."""
+        began = time.monotonic()
+        yield
+        self.torn.append((began, time.monotonic()))
 
     def suffer(self, breaking: Breaking) -> Round:
         """One round: something breaks and is mended, and everybody goes on as before.
@@ -116,6 +136,15 @@ class Arena:
             silence.setdefault(producer.level, []).append(producer.silence(began))
         return self.judged(Round(switched, silence), stale, before, began)
 
+    def report(self) -> Report:
+        """Ends the load in good order, and decides on all that everybody has written down."""
+        for producer in self.producers:
+            producer.stop()
+        wait_until(lambda: self.queue.counts().waiting == 0, "everything to be finished", 60)
+        self.crew.stop()
+        final_state(self.queue, self.history)
+        return check_history(read(self.folder))
+
     def judged(self, round: Round, stale: Sequence[Item], before: Vitals, began: float) -> Round:
         """What became of all items that were acknowledged in this round and shortly before it."""
         acknowledged = [(p.level, at, i) for p in self.producers for at, i in list(p.acknowledged) if at > began - 2]
@@ -131,7 +160,7 @@ class Arena:
         first = self._first or after
         round.restarts = len(after.pids ^ before.pids)
         round.threads, round.connections = after.threads - first.threads, after.connections - first.connections
-        round.items = len(acknowledged)
+        round.items, round.took = len(acknowledged), time.monotonic() - began
         return round
 
     def drained(self, ids: set[str]) -> set[str]:

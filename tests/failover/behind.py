@@ -7,8 +7,14 @@ from typing import Any
 from contract.clients import make_queue
 from servers import wait_until
 
-from reliq import Queue
+from reliq import Item, Queue
 from reliq.testing.topology import Topology
+
+
+def one(queue: Queue) -> Item:
+    """The next item."""
+    (item,) = queue.claim()
+    return item
 
 
 class Behind:
@@ -42,6 +48,14 @@ class Behind:
         self.new.call("REPLICAOF", "NO", "ONE")
         return self.open(self.new.url)
 
+    def kill_old(self) -> None:
+        """SIGKILL of the old master."""
+        self.old.kill()
+
+    def resurrect(self) -> None:
+        """The old master is back, with what it had on disk, and takes itself for the master."""
+        self.old.start()
+
     def rejoin(self) -> None:
         """The old master becomes a replica of the new one."""
         assert self.topology.network
@@ -55,6 +69,8 @@ class Behind:
             queue.close()
         assert self.topology.network
         self.topology.network.heal()
+        if not self.old.running:
+            self.old.start()
         self.old.call("REPLICAOF", "NO", "ONE")
         self.old.call("CLIENT", "KILL", "TYPE", "replica")  # the link that was cut, which it counts as another replica
         self.new.call("REPLICAOF", self.old.host, self.old.port)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from contract.clients import make_queue
 from failover.arena import Arena
+from failover.behind import Behind
 from servers import server_binary
 
 from reliq import Queue
@@ -17,6 +19,8 @@ DOWN_AFTER = 1.0  # seconds; with less, Sentinels think a new master down before
 
 MakeArena = Callable[[str], Arena]
 OpenQueue = Callable[..., Queue]
+
+_numbers = count(1)
 
 
 @pytest.fixture
@@ -57,3 +61,18 @@ def open_queue(style: str, topology: Topology) -> Iterator[OpenQueue]:
     yield open_one
     for queue in opened:
         queue.close()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Topology]:
+    """A master and a replica that nobody fails over but the test."""
+    with Topology(binary=server_binary(), replicas=1, sentinels=0, network="auto") as running:
+        yield running
+
+
+@pytest.fixture
+def behind(pair: Topology, style: str) -> Iterator[Behind]:
+    """The same, with a queue of its own; afterwards master and replica are as before."""
+    made = Behind(pair, style, f"q{next(_numbers)}")
+    yield made
+    made.close()

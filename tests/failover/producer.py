@@ -7,13 +7,14 @@ import time
 from itertools import pairwise
 
 from reliq import DurabilityNotReached, Queue
+from reliq.testing import History, Recording
 
 PAUSE = 0.01  # seconds between two items
 CONFIRMED_IN = 0.5  # seconds that a confirmation may take
 
 
 class Producer:
-    """A thread with a queue of its own.
+    """A thread with a queue of its own, which is recorded.
 
     Attributes:
         level: what its items are confirmed by.
@@ -22,12 +23,12 @@ class Producer:
         error: what ended it before its time.
     """
 
-    def __init__(self, name: str, url: str, level: str) -> None:
+    def __init__(self, name: str, url: str, level: str, history: History) -> None:
         self.level = level
         self.acknowledged: list[tuple[float, str]] = []
         self.unconfirmed = 0
         self.error: BaseException | None = None
-        self._name, self._url = name, url
+        self._name, self._url, self._history = name, url, history
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._produce, name=name)
         self._thread.start()
@@ -45,9 +46,9 @@ class Producer:
     def _produce(self) -> None:
         try:
             with Queue("q", self._url, timeout=60.0, durability=self.level, durability_timeout=CONFIRMED_IN) as queue:
-                number = 0
+                recorded, number = Recording(queue, self._history), 0
                 while not self._stopping.wait(PAUSE):
-                    self._enqueue(queue, f"{self._name}-{number}")
+                    self._enqueue(recorded, f"{self._name}-{number}")
                     number += 1
         except BaseException as error:
             self.error = error

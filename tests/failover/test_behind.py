@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
-
 import pytest
-from failover.behind import Behind
-from servers import server_binary, wait_until
+from failover.behind import Behind, one
 
-from reliq import DurabilityNotReached, Item, ItemNotFound, LeaseLost, New, Queue, Unavailable
-from reliq.testing.topology import Topology
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Topology]:
-    with Topology(binary=server_binary(), replicas=1, sentinels=0, network="auto") as running:
-        yield running
-
-
-@pytest.fixture
-def behind(pair: Topology, style: str) -> Iterator[Behind]:
-    made = Behind(pair, style, f"q{next(_numbers)}")
-    yield made
-    made.close()
-
-
-def one(queue: Queue) -> Item:
-    (item,) = queue.claim()
-    return item
+from reliq import DurabilityNotReached, ItemNotFound, LeaseLost, New
 
 
 def test_enqueue_is_lost(behind: Behind) -> None:
@@ -100,6 +75,36 @@ def test_claim_is_lost_and_somebody_else_has_it(behind: Behind) -> None:
     new.finish(one(new))
     with pytest.raises(LeaseLost):
         new.finish(held)
+
+
+def test_claim_is_lost_and_finished_with_a_result(behind: Behind) -> None:
+    """The same with results, and with what comes next: each is there once, and no item is delivered again."""
+    behind.queue.enqueue_many(["first", "second", "third"])
+    behind.part()
+    held = behind.queue.claim(3)
+    new = behind.switch()
+    for _ in range(2):
+        new.finish(held[0], result="sent", then=New("next", id="next"))
+        new.finish_each([(held[1], 2), (held[2], 3)])
+    assert [new.get(item.id).result for item in held] == ["sent", 2, 3]
+    assert [item.payload for item in new.claim(10)] == ["next"]
+    assert [new.get(item.id).result for item in held] == ["sent", 2, 3]
+    assert (new.counts().finished, new.counts().enqueued) == (3, 4)
+
+
+def test_claim_is_lost_and_somebody_else_finishes(behind: Behind) -> None:
+    """Whoever has the item now says what its result is, and what follows it; the old holder is refused."""
+    behind.queue.enqueue("payload")
+    behind.part()
+    held = one(behind.queue)
+    new = behind.switch()
+    theirs = one(new)
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            new.finish(held, result="old", then=New("old"))
+        new.finish(theirs, result="new", then=New("new", id="new"))
+    assert new.get(held.id).result == "new"
+    assert [item.payload for item in new.claim(10)] == ["new"]
 
 
 @pytest.mark.parametrize("verb", ["release", "fail", "renew", "checkpoint"])
@@ -243,45 +248,3 @@ def test_turn_of_a_group_is_behind(behind: Behind) -> None:
         new.finish(second)
     new.finish(first)
     assert [item.payload for item in new.claim(10)] == ["second"]
-
-
-def test_old_master_with_its_client(behind: Behind) -> None:
-    """What a client still does at the old master is gone when that follows the new one. No receipt of there counts."""
-    behind.queue.enqueue_many(["first", "second"])
-    stale = one(behind.queue)
-    behind.part()
-    new = behind.switch()
-    behind.queue.finish(stale)
-    theirs = one(behind.queue)
-    behind.queue.enqueue("stale", id="mine")
-    wait_until(lambda: new.counts().queued == 1, "the new master to stand alone")
-    ours = one(new)
-    assert ours.id == theirs.id
-    behind.rejoin()
-    with pytest.raises(LeaseLost):
-        new.finish(theirs)
-    new.finish(stale)  # held under its receipt on both sides: a repeat
-    new.finish(ours)
-    assert (new.counts().finished, new.counts().waiting) == (2, 0)
-    with pytest.raises(ItemNotFound):
-        new.get("mine")
-
-
-def test_old_master_promises_nothing_that_it_cannot_keep(behind: Behind) -> None:
-    """There `replicated` is never confirmed; with `min-replicas-to-write` nothing is taken at all."""
-    behind.queue.enqueue("payload")
-    held = one(behind.queue)
-    behind.part()
-    behind.switch()
-    stale = behind.open(behind.old.url, durability="replicated:1", durability_timeout=0.2, timeout=1.0)
-    for call in (lambda: stale.enqueue("stale"), lambda: stale.finish(held)):
-        with pytest.raises(DurabilityNotReached):
-            call()
-    behind.old.call("CONFIG", "SET", "min-replicas-max-lag", 1, "min-replicas-to-write", 1)
-    try:
-        wait_until(lambda: behind.old.info()["min_slaves_good_slaves"] == "0", "the replica to be missed", 20)
-        with pytest.raises(Unavailable, match="NOREPLICAS") as caught:
-            stale.enqueue("stale", durability="memory")
-        assert not caught.value.may_have_been_applied
-    finally:
-        behind.old.call("CONFIG", "SET", "min-replicas-to-write", 0)

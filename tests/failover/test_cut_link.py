@@ -1,4 +1,4 @@
-"""A worker whose wait is on a link that was cut without a word: no FIN, no RST, no answer."""
+"""A worker or a consumer whose wait is on a link that was cut without a word: no FIN, no RST, no answer."""
 
 from __future__ import annotations
 
@@ -34,9 +34,31 @@ def in_tasks(url: str, handle: Callable[[Item], None]) -> None:
     asyncio.run(work())
 
 
+def in_consume(url: str, handle: Callable[[Item], None]) -> None:
+    with Queue("q", url) as queue:
+        queue.consume(handle, max_items=2)
+
+
+def in_a_loop(url: str, handle: Callable[[Item], None]) -> None:
+    with Queue("q", url) as queue:
+        for item in queue.consume(max_items=2):
+            handle(item)
+
+
+def in_async_consume(url: str, handle: Callable[[Item], None]) -> None:
+    async def consume() -> None:
+        async with AsyncQueue("q", url) as queue:
+            await queue.consume(handle_in_task, max_items=2)
+
+    async def handle_in_task(item: Item) -> None:
+        handle(item)
+
+    asyncio.run(consume())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [in_threads, in_tasks])
-def test_waiting_worker(work: Callable[..., None], server: Server, proxy: FaultProxy) -> None:
+@pytest.mark.parametrize("work", [in_threads, in_tasks, in_consume, in_a_loop, in_async_consume])
+def test_a_wait_never_hangs(work: Callable[..., None], server: Server, proxy: FaultProxy) -> None:
     """It notices within 5 s, and handles what has come meanwhile."""
     handled: list[object] = []
     worker = threading.Thread(target=work, args=(proxy.url, lambda item: handled.append(item.payload)))

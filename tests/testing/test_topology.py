@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 from servers import missing, wait_until
-from testing.conftest import KINDS, interfaces, is_alive
+from testing.conftest import KINDS, interfaces_of, is_alive
 
 from reliq.errors import InvalidArgument, ServerError
 from reliq.testing.control import Control, fields
@@ -20,6 +21,7 @@ from reliq.testing.faults import Faults
 from reliq.testing.network import has_namespaces
 from reliq.testing.topology import Topology
 
+LOOKS = 1000  # at roles that change: of looks that ask a node twice, one among so many meets a change
 PROGRAM = """
     import sys
     from pathlib import Path
@@ -27,7 +29,8 @@ PROGRAM = """
 
     topology = Topology(replicas=1, sentinels=1, binary=Path(sys.argv[1]), network=sys.argv[2]).start()
     topology.replicas[0].kill()
-    print(*(node.directory for node in topology.everyone), *(n.pid for n in topology.everyone if n.running), flush=True)
+    pids = [node.pid for node in topology.everyone if node.running]
+    print(*(node.directory for node in topology.everyone), *pids, topology.master.host, flush=True)
     sys.stdin.read()
 """
 
@@ -57,6 +60,28 @@ def test_two_failovers_in_a_row(binary: Path) -> None:
         assert {"seconds-1", "seconds-2"} < set(record.details)
         epochs = [fields(node.call("SENTINEL", "MASTER", "mymaster"))["config-epoch"] for node in topology.sentinels]
         assert max(map(int, epochs)) >= 2  # each failover has an epoch of its own
+
+
+def test_a_change_of_roles_is_no_error(binary: Path) -> None:
+    """Looks at a server that becomes a master and a replica all the time end in yes or no."""
+    with Topology(replicas=1, sentinels=0, binary=binary, network="loopback") as topology:
+        master, replica = topology.nodes
+        enough = threading.Event()
+
+        def change() -> None:
+            while not enough.is_set():
+                replica.call("REPLICAOF", "NO", "ONE")
+                replica.call("REPLICAOF", master.host, master.port)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            seen = {topology._in_sync() for _ in range(LOOKS)}
+        finally:
+            enough.set()
+            changing.join()
+        assert False in seen
+        topology.wait_ready()
 
 
 @pytest.mark.parametrize("network", [*KINDS, "loopback"])
@@ -121,21 +146,21 @@ def test_nothing_stays_behind(binary: Path, network: str, end: signal.Signals | 
     if network == "namespaces" and not has_namespaces():
         missing("network namespaces need root and iproute2")
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(binary), network]
-    before = interfaces()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout
         words = program.stdout.readline().split()
-        folders, pids = [Path(word) for word in words[:3]], [int(word) for word in words[3:]]
+        folders, pids = [Path(word) for word in words[:3]], [int(word) for word in words[3:-1]]
         assert len(pids) == 2
         assert all(is_alive(pid) for pid in pids)
         assert all(folder.is_dir() for folder in folders)
-        made = interfaces() - before
+        made = interfaces_of(words[-1])
+        assert len(made) == (network == "namespaces")
         if end is not None:
             os.kill(program.pid, end)
         program.communicate()
     wait_until(lambda: not any(map(is_alive, pids)), "its processes have ended")
     wait_until(lambda: not any(folder.exists() for folder in folders), "its directories are removed")
-    wait_until(lambda: not made & interfaces(), "its interfaces are gone")
+    wait_until(lambda: not interfaces_of(words[-1]), "its interfaces are gone")
 
 
 def test_sentinels_know_each_other_at_once(binary: Path) -> None:
