@@ -72,6 +72,10 @@ class Driver:
         """Runs a plan to its end."""
         return self._interpret(plan, self.call)
 
+    def seen(self, plan: Plan[T]) -> Plan[T]:
+        """The plan as a pipe is to run it: as it is. The driver of a recording notes what is asked and answered."""
+        return plan
+
     def once(self, plan: Plan[T]) -> T:
         """Runs a plan whose commands are tried once. `Retry` leaves it as an error: the caller is who tries again."""
         return self._interpret(plan, self._attempt)
@@ -125,11 +129,20 @@ class Driver:
         self._links.keep(connection)
         return reply
 
-    def _interpret(self, plan: Plan[T], perform: Callable[[Command[Any]], Any], home: Home | None = None) -> T:
-        """`home`: where the connections were when that was tried of which the plan is the repetition."""
+    def _interpret(
+        self,
+        plan: Plan[T],
+        perform: Callable[[Command[Any]], Any],
+        home: Home | None = None,
+        begun: Command[Any] | None = None,
+    ) -> T:
+        """`home`: where the connections were when that was tried of which the plan is the repetition.
+
+        `begun`: what the plan has yielded already.
+        """
         home = home if home is not None else self._links.home
         try:
-            effect: Effect = next(plan)
+            effect: Effect = begun or next(plan)
             while True:
                 try:
                     home = home if isinstance(effect, Sleep) else self._links.home

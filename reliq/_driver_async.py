@@ -71,6 +71,10 @@ class AsyncDriver:
         """Runs a plan to its end."""
         return await self._interpret(plan, self.call)
 
+    def seen(self, plan: Plan[T]) -> Plan[T]:
+        """The plan as a pipe is to run it: as it is. The driver of a recording notes what is asked and answered."""
+        return plan
+
     async def once(self, plan: Plan[T]) -> T:
         """Runs a plan whose commands are tried once. `Retry` leaves it as an error: the caller is who tries again."""
         return await self._interpret(plan, self._attempt)
@@ -89,12 +93,19 @@ class AsyncDriver:
                 log.info("queue %s is not listed: %s", self.session.queue, error)
 
     async def _interpret(
-        self, plan: Plan[T], perform: Callable[[Command[Any]], Awaitable[Any]], home: Home | None = None
+        self,
+        plan: Plan[T],
+        perform: Callable[[Command[Any]], Awaitable[Any]],
+        home: Home | None = None,
+        begun: Command[Any] | None = None,
     ) -> T:
-        """`home`: where the connections were when that was tried of which the plan is the repetition."""
+        """`home`: where the connections were when that was tried of which the plan is the repetition.
+
+        `begun`: what the plan has yielded already.
+        """
         home = home if home is not None else self._links.home
         try:
-            effect: Effect = next(plan)
+            effect: Effect = begun or next(plan)
             while True:
                 try:
                     home = home if isinstance(effect, Sleep) else self._links.home

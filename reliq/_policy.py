@@ -114,7 +114,7 @@ def pause_before(attempt: int) -> float:
 PREFETCH_SECONDS = (
     0.1  # of work that a worker holds beyond what its handlers run: what a slow day makes others wait for
 )
-MAX_PREFETCH = 400  # items; a worker asks for half of them at once, and a round trip for 200 costs little
+MAX_PREFETCH = 600  # items: a third is handled while two thirds are on their way; with 400 a fifth of the speed is lost
 
 
 def prefetch(concurrency: int, rate: float) -> int:

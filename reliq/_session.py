@@ -93,7 +93,7 @@ class Session:
         if self._pid != os.getpid():
             self._pid, self.abandoned = os.getpid(), []
         try:
-            return self.abandoned.pop()
+            return self.abandoned.pop(0)  # in the order of the claims, which is that of their items
         except IndexError:  # there is none, or another thread was faster
             return None
 
@@ -102,6 +102,9 @@ class Session:
         return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
 
     def accept(self, command: Command[T], reply: Reply) -> T:
-        """Reads a reply, and learns the epoch from it."""
-        self.epoch = reply[1]
+        """Reads a reply, and learns the epoch from it.
+
+        What is known stays known: a call that was sent before, by another thread, may find the queue gone.
+        """
+        self.epoch = reply[1] or self.epoch
         return command.decode(reply)

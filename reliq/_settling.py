@@ -12,7 +12,7 @@ from reliq import _arguments, _commands, _plans, _policy
 from reliq._handlers import Outcome, Pending, about, kind_of
 from reliq._ledger import Ledger, Pace
 from reliq._plans import Plan
-from reliq._sources import Call, Source, Steps
+from reliq._sources import Begin, Call, End, Source, Steps
 from reliq._worker_options import Options
 from reliq.errors import PayloadError, Unavailable
 from reliq.item import Item
@@ -113,7 +113,7 @@ class Settling:
         source.pending.results = [pair for pair in source.pending.results if pair[0] not in gone]
         if endings:
             items = [item for item, _ in endings]
-            lost = yield from self._tried(source, items, _plans.in_batches(_commands.finish_with, endings))
+            lost = yield from self._tried(source, items, _plans.finish_with(endings))
             if lost is not None:
                 self._through(items, lost, "finished")
                 source.pending.results = []
@@ -133,7 +133,7 @@ class Settling:
             return None
         source.renewals.forget(items)
         try:
-            return (yield from self._called(source, plan))
+            return (yield from self._called(source, Call(source.queue, plan)))
         except AWAY:
             source.renewals.watch(items)
             return None
@@ -146,11 +146,11 @@ class Settling:
                 if item.lost:
                     log.warning("queue %s: lease lost on %s", item.queue, item.id, extra=about(item))
 
-    def _called(self, source: Source, plan: Plan[Any]) -> Steps:
+    def _called(self, source: Source, call: Call | Begin | End) -> Steps:
         """Calls a queue once, and keeps in mind whether its server can be reached: this loop is who tries again."""
         extra = {"reliq_queue": source.queue.name}
         try:
-            result = yield Call(source.queue, plan)
+            result = yield call
         except AWAY as error:
             if not source.failures:
                 log.warning("queue %s: no answer, trying on: %s", source.queue.name, error, extra=extra)

@@ -25,6 +25,21 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """Send the first command of a plan of a queue, behind what was begun before, and do not wait for the answer."""
+
+    queue: Any
+    plan: Plan[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Take the answer to what was begun first, and run its plan to the end. Result and errors as of a `Call`."""
+
+    queue: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """Begin to wait for a token on the server, beside this loop. When that ends, `Turns.rung` is called."""
 
@@ -40,7 +55,7 @@ class Wait:
     seconds: float | None
 
 
-Effect = Call | Listen | Wait
+Effect = Call | Begin | End | Listen | Wait
 Steps = Generator[Effect, Any, Any]
 
 

@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reliq import _plans, _policy
+from reliq._flow import Flowing
 from reliq._ledger import LINGER, Shares
 from reliq._settling import AWAY
-from reliq._sources import Buffer, Listen, Source, Steps, Wait, ask
-from reliq._winding_down import VITAL, WindingDown
+from reliq._sources import Buffer, Call, Listen, Source, Steps, Wait, ask
+from reliq._winding_down import VITAL
 from reliq._worker_options import Options, Vitals
 from reliq.item import Claimed
 
 STANDSTILL = 1.0  # seconds without an item handled after which the surplus goes back
 
 
-class Turns(WindingDown):
+class Turns(Flowing):
     """The state of a running worker, and its loop. One thread or task runs the loop.
 
     Others add to `finished` and `done`, read `enough` and call `stop`, `rung` and `hurry_up`.
@@ -80,10 +81,13 @@ class Turns(WindingDown):
         self._take_back_surplus()
         for source in self.sources:
             yield from self._settle(source)
-        sure = yield from self._fill()
-        for source in self.sources:
-            yield from self._finish(source)
-        self._empty = sure and not self._may_wait()
+        if self._in_flow():
+            yield from self._flow()
+        else:
+            sure = yield from self._fill()
+            for source in self.sources:
+                yield from self._finish(source)
+            self._empty = sure and not self._may_wait()
         self._tell_vitals()
 
     def _may_wait(self) -> bool:
@@ -144,7 +148,9 @@ class Turns(WindingDown):
         name = self._name if self._idle_after(finished) else b""
         request = _plans.ClaimRequest(want, self.options.lease, _policy.BLOCK)
         try:
-            items, noted = yield from self._called(source, ask(source.session, request, name, finished))
+            items, noted = yield from self._called(
+                source, Call(source.queue, ask(source.session, request, name, finished))
+            )
         except AWAY:
             source.renewals.watch(finished)
             return None
@@ -153,6 +159,7 @@ class Turns(WindingDown):
             source.pending.finished = []
         if name:
             source.noted_until = 0.0 if items else asked_at + noted
+        self._flows = self._may_flow(want, len(items))
         self._came(source, items)
         return len(items)
 
@@ -172,10 +179,15 @@ class Turns(WindingDown):
     # Waiting
 
     def _rest(self) -> Steps:
+        if self._asked:
+            self.enough = _policy.MAX_BATCH  # nobody waits at the gate: the loop waits for an answer
+            yield Wait(0.0)
+            return
         if self.ledger.idle and self._may_wait() and not self._listening:
             yield from self._listen()
         self.enough = self.ledger.enough(self.pace.rate)
-        at_once = self.handed_in() >= self.enough or not self._may_wait()  # the latter: ask all queues a last time
+        last = self._unsent() and not self.ledger.under_way  # nobody will hand in more
+        at_once = last or self.handed_in() >= self.enough or not self._may_wait()  # the latter: ask a last time
         yield Wait(0.0 if at_once and not self._away() else self._patience())
 
     def _listen(self) -> Steps:
@@ -194,7 +206,7 @@ class Turns(WindingDown):
         """Seconds until something is due without anybody saying so; None where nothing is."""
         now = self.clock()
         due = [source.again_at - now for source in self.sources if source.failures]
-        if self.enough > 1 or self.handed_in():
+        if self.enough > 1 or self.handed_in() or self._unsent():
             due.append(LINGER)
         if self._surplus():
             due.append(STANDSTILL - self.pace.standstill(now))

@@ -8,7 +8,7 @@ from reliq import _plans
 from reliq._handlers import about
 from reliq._ledger import LINGER
 from reliq._settling import AWAY, Settling
-from reliq._sources import Buffer, Source, Steps, Wait, ask
+from reliq._sources import Buffer, Call, Source, Steps, Wait, ask
 from reliq._worker_options import Vitals
 from reliq.errors import ReliqError
 from reliq.item import Item
@@ -36,6 +36,10 @@ class WindingDown(Settling):
         self.stopping, self._hurry = False, False
         self._ended_at: float | None = None  # when the last handler had ended, and the server was away
 
+    def _drain(self) -> Steps:
+        """Takes what the server was asked for and has not answered yet."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """No further claim."""
         self.stopping = True
@@ -47,6 +51,7 @@ class WindingDown(Settling):
     def _wind_down(self) -> Steps:
         """Gives back at once what no handler has begun, so that nobody waits for handlers that run; then these."""
         self.stopping, self.enough = True, 1
+        yield from self._drain()
         if self.error is not None and not isinstance(self.error, ReliqError):
             yield from self._reclaim()
         timeout = self.options.shutdown_timeout
@@ -90,7 +95,7 @@ class WindingDown(Settling):
             if source.session.abandoned:
                 request = _plans.ClaimRequest(1, self.options.lease, 0.0)
                 try:
-                    items, _ = yield from self._called(source, ask(source.session, request))
+                    items, _ = yield from self._called(source, Call(source.queue, ask(source.session, request)))
                 except (*AWAY, ReliqError) as error:
                     log.warning("queue %s: %s", source.queue.name, error, extra={"reliq_queue": source.queue.name})
                 else:

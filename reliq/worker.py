@@ -20,10 +20,11 @@ from reliq._handlers import Policies, about
 from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
+from reliq._pipe import Pipe
 from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
-from reliq._sources import Call, Effect, Listen, Source, Wait, listen
+from reliq._sources import Begin, Call, Effect, End, Listen, Source, Wait, listen
 from reliq._thread_buffer import Gate, ThreadBuffer
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
@@ -48,7 +49,7 @@ class Worker:
         lease: seconds after which the items of a worker that died are claimed by others. Renewed while handlers run.
         concurrency: handler threads, 1 to 1,000.
         prefetch: items claimed beyond those that are handled; they are given back, unblamed, when the worker stops.
-            None: what the handlers get through in a tenth of a second, up to 400; when they stand still for a second,
+            None: what the handlers get through in a tenth of a second, up to 600; when they stand still for a second,
             one for each of them.
         order: `priority`, what several queues are to each other without `weights`: items of an earlier one first.
         weights: items of each queue to take in turn, such as `{urgent: 3, others: 1}`. None of them starves; what one
@@ -182,6 +183,7 @@ class _Running:
         ]
         self._bell = _Bell(self)
         kind = worker.extras.kind or "threads"
+        self._pipe = Pipe(sources[0].queue._driver)
         self._housekeeper = Housekeeper(
             [queue for queue, _ in worker.routes],
             lambda: {"kind": kind, **self.turns.facts()},
@@ -234,6 +236,10 @@ class _Running:
     def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
             return effect.queue._driver.once(effect.plan)
+        if isinstance(effect, Begin):
+            return self._pipe.begin(effect.plan)
+        if isinstance(effect, End):
+            return self._pipe.end()
         if isinstance(effect, Wait):
             return self._gate.wait(effect.seconds)
         return self._bell.listen(effect)

@@ -15,10 +15,11 @@ from reliq._handlers import Policies, about
 from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
+from reliq._pipe_async import AsyncPipe
 from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
-from reliq._sources import Call, Effect, Listen, Source, Wait, listen
+from reliq._sources import Begin, Call, Effect, End, Listen, Source, Wait, listen
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
 from reliq.errors import ReliqError
@@ -120,6 +121,7 @@ class _Running:
             for number in range(options.concurrency)
         ]
         self._bell: asyncio.Task[None] | None = None
+        self._pipe = AsyncPipe(sources[0].queue._driver)
         self._housekeeper = Housekeeper(
             [queue for queue, _ in worker.routes],
             lambda: {"kind": "tasks", **self.turns.facts()},
@@ -170,6 +172,10 @@ class _Running:
     async def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
             return await effect.queue._driver.once(effect.plan)
+        if isinstance(effect, Begin):
+            return await self._pipe.begin(effect.plan)
+        if isinstance(effect, End):
+            return await self._pipe.end()
         if isinstance(effect, Wait):
             return await self._gate.wait(effect.seconds)
         self._bell = asyncio.create_task(self._listen(effect), name="reliq-bell")

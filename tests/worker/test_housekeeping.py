@@ -20,7 +20,7 @@ from reliq import Item, ItemInfo, Queue
 from reliq._ledger import WorkerReport
 from reliq.answers import Retry
 from reliq.embedded import Server
-from reliq.item import WorkerInfo
+from reliq.info import WorkerInfo
 
 ROOT = Path(__file__).parents[2]
 LATE = 1.0  # seconds; on an idle machine it is a few milliseconds
