@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reliq.item import TRANSITIONS, ItemState, Transition
+from reliq.states import TRANSITIONS, ItemState, Transition
 
 PAGE = Path(__file__).parent / "explanation" / "life-of-an-item.md"
 BEGIN = "<!-- from here to the end mark: written by docs/make_diagram.py -->"

@@ -1,13 +1,10 @@
 -- needs: meta items finished_order attempts errors checkpoints
--- uses: _stamp _ids _journal
+-- uses: _defaults _stamp _ids _journal
 -- An item that has ended keeps its id and, instead of its record: byte 255, a stamp of when, and how: 'f' finished, 'r'
--- removed, and with their place still in the queue 'p' finished, 'c' cancelled; then the receipt that finished it. 'F'
--- and 'R' have the length of the receipt in one byte, the receipt, and the result or the reason that the holder gave.
+-- removed, and with their place still in the queue 'p' finished, 'c' cancelled; then the receipt that finished it. 'F',
+-- 'P' and 'R' have the length of the receipt in one byte, the receipt, and the result or the reason of the holder.
 -- `finished_order` has a stamp and the packed ids of each call that ended items, so that they are forgotten in order.
 -- A script that ends items enters with REMEMBERING.
-
-local DEFAULT_FINISHED_AGE_MS = 3600000 -- a repeat of an enqueue later than this is a new item
-local DEFAULT_FINISHED_COUNT = 1000000 -- about 100 MB of ids
 
 local history_there = false -- whether any item has a history or an error
 
@@ -100,8 +97,9 @@ end
 local function end_passed(ids, now)
   local cancelled = {}
   for i, marker in ipairs(call('HMGET', items, unpack(ids))) do
-    if string.sub(marker, 8, 8) == 'p' then
-      end_items({ ids[i] }, 'f', string.sub(marker, 9), now)
+    local how = string.sub(marker, 8, 8)
+    if how == 'p' or how == 'P' then
+      end_items({ ids[i] }, how == 'p' and 'f' or 'F', string.sub(marker, 9), now)
     else
       cancelled[#cancelled + 1] = ids[i]
     end

@@ -13,7 +13,7 @@ end
 -- Gives turns to the items of a claim, page by page. `of` has the groups of the page that was looked at last.
 function offered.turn_giver()
   local giver = { of = {}, holders = {}, taken = {} }
-  local limit = number_of('group_limit', 1)
+  local limit = number_of('group_limit', DEFAULT_GROUP_LIMIT)
 
   function giver.look(page)
     local of, names = groups_of(page)

@@ -48,7 +48,7 @@ end
 -- Takes ids off the holders of their groups. Returns the groups that have turns to give, and how many: two for one
 -- that was given up, where `group_limit` was raised meanwhile.
 local function give_up(ids, of, holders)
-  local allowed, free = number_of('group_limit', 1), {}
+  local allowed, free = number_of('group_limit', DEFAULT_GROUP_LIMIT), {}
   for i = 1, #ids do
     local held = of[i] and holders[of[i]]
     local at = held and index_of(held, ids[i])

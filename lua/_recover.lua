@@ -1,11 +1,8 @@
 -- needs: meta items queued claims leases attempts errors orphaned dead
--- uses: _lease _place _after _journal
+-- uses: _defaults _lease _place _after _journal
 -- cold
 -- Takes items back whose lease has ended. The queue's policy says where to; deliveries that never came back count
 -- with failures against max_deliveries, so that an item that kills its worker ends among the dead.
-
-local DEFAULT_MAX_DELIVERIES = 10
-local DEFAULT_EXPIRY = 'requeue'
 
 -- Asks for what a recovery writes. Leases and claims are read before, items and attempts for every claim.
 local function may_recover()

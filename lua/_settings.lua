@@ -1,5 +1,6 @@
 -- needs: meta
--- Settings of a queue as the scripts read them: a field of meta that is missing has its default.
+-- uses: _defaults
+-- Settings of a queue, all of them: a field of meta that is missing has its default.
 
 local SETTINGS = {
   'max_length', '0',
@@ -7,15 +8,15 @@ local SETTINGS = {
   'max_in_progress', '0',
   'rate', '0',
   'rate_burst', '0',
-  'group_limit', '1',
-  'max_attempts', '5',
-  'max_deliveries', '10',
-  'expiry', 'requeue',
-  'retry', 'later',
-  'backoff_base_ms', '1000',
-  'backoff_cap_ms', '3600000',
-  'finished_age_ms', '3600000',
-  'finished_count', '1000000',
+  'group_limit', whole(DEFAULT_GROUP_LIMIT),
+  'max_attempts', whole(DEFAULT_MAX_ATTEMPTS),
+  'max_deliveries', whole(DEFAULT_MAX_DELIVERIES),
+  'expiry', DEFAULT_EXPIRY,
+  'retry', DEFAULT_RETRY,
+  'backoff_base_ms', whole(DEFAULT_BACKOFF_BASE_MS),
+  'backoff_cap_ms', whole(DEFAULT_BACKOFF_CAP_MS),
+  'finished_age_ms', whole(DEFAULT_FINISHED_AGE_MS),
+  'finished_count', whole(DEFAULT_FINISHED_COUNT),
 }
 
 -- Returns name, value, name, value ...

@@ -1,5 +1,5 @@
 -- needs: groups turns
--- uses: _stamp _ids _history
+-- uses: _defaults _stamp _ids _history
 -- Items of one group are handled in their order and `group_limit` (1) at a time. The items in progress, and those that
 -- will be again before others of their group, have the turn: `turns` has their packed ids by group. An item whose group
 -- has no turn left when it comes to the head of the queue is parked, and the rest of the queue goes on. `parked` is in

@@ -27,7 +27,7 @@ local function states_of(ids)
     elseif not record then
       states[i] = ''
     elseif has_ended(record) then
-      states[i] = string.find(record, '^[fFp]', 8) and 'finished' or 'removed'
+      states[i] = string.find(record, '^[fFpP]', 8) and 'finished' or 'removed'
     elseif due[i] then
       states[i] = 'scheduled'
     else

@@ -1,10 +1,9 @@
 #!lua
--- batch: enqueues items as enqueue does, as members of a batch, and tells how far the batch is. When it is sealed and
--- all members are through, the item that follows is enqueued, once: when the last one has finished ('finished': dead
--- ones are waited for until somebody helps them, removed ones are not), or when each has finished, died or been removed
--- ('settled'). A repeat, with the same ids, changes nothing more.
--- Returns {'ok', epoch, indexes (from 0) of the items that were there already, members in all, members awaited}; the
--- last two are -1 where the batch is through, or was never begun and no item is given.
+-- batch: enqueues items as enqueue does, as members of a batch. When it is sealed and all members are through, the item
+-- that follows is enqueued, once: when the last one has finished ('finished': dead ones are waited for until somebody
+-- helps them, removed ones are not), or when each has finished, died or been removed ('settled'). A repeat, with the
+-- same ids, changes nothing more.
+-- Returns {'ok', epoch, indexes (from 0) of the items that were there already}.
 -- Errors: QUEUE_FULL length limit bytes limit, PAUSED, STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT,
 --   WRONG_TYPE, NO_RIGHT.
 -- uses: _wake _alarm _room _enqueue _batch _journal
@@ -47,9 +46,6 @@ bodies, dues, names = unpack(lists)
 n = #ids
 local _, was_sealed, total, awaited = cold().read_batch(call('HGET', batches, 'b' .. batch_id) or '')
 local is_known = call('HEXISTS', batches, 'b' .. batch_id) == 1
-if n == 0 and not is_known and sealed_now ~= '1' then
-  return { 'ok', known, there, -1, -1 }
-end
 if n > 0 then
   if field.paused_enqueue then
     refuse('PAUSED', 'enqueue')
@@ -88,8 +84,7 @@ end
 cold().touch_batch(batch_id)
 if seal and awaited <= 0 then
   wakes = cold().follow_batch(batch_id, now)
-  total, awaited = -1, -1
 end
 save()
 cold().wake_for(#places + wakes, later, now)
-return { 'ok', known, there, total, awaited }
+return { 'ok', known, there }

@@ -4,7 +4,7 @@
 -- same receipt it changes nothing more.
 -- Returns {'ok', epoch, outcomes}: for each item 'lost', 'dead', 'removed', 'queued', or the ms at which it is due.
 -- Errors: STATE_LOST, STALE_EPOCH, REBUILDING, UNKNOWN_LAYOUT, WRONG_TYPE, NO_RIGHT.
--- uses: _wake _alarm _place _finish _journal
+-- uses: _defaults _wake _alarm _place _finish _journal
 local meta = KEYS[1] -- hash: epoch, settings, counters
 local items = KEYS[2] -- hash: id -> record, or how the item ended
 local queued = KEYS[3] -- list: ids, oldest left
@@ -37,10 +37,10 @@ enter({
   'max_attempts', 'retry', 'backoff_base_ms', 'backoff_cap_ms', 'in_progress', 'waiting_bytes', 'stamp', 'enqueued',
   'removed', 'remembered', 'finished_age_ms', 'finished_count', 'looked_at_ms', 'sweep_until_ms',
 })
-local max_attempts = number_of('max_attempts', 5)
-local retry = field.retry or 'later'
-local base_ms = number_of('backoff_base_ms', 1000)
-local cap_ms = number_of('backoff_cap_ms', 3600000)
+local max_attempts = number_of('max_attempts', DEFAULT_MAX_ATTEMPTS)
+local retry = field.retry or DEFAULT_RETRY
+local base_ms = number_of('backoff_base_ms', DEFAULT_BACKOFF_BASE_MS)
+local cap_ms = number_of('backoff_cap_ms', DEFAULT_BACKOFF_CAP_MS)
 local now = clock()
 local now_score = math.floor(now / 1000)
 may_keep_claims()

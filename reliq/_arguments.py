@@ -11,7 +11,8 @@ from reliq._durability import Durability
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import InvalidArgument
-from reliq.item import Item, ItemState, New, Progress
+from reliq.item import Item, New, Progress
+from reliq.states import ItemState
 
 DEFAULT_LEASE = 30.0
 DEFAULT_TIMEOUT = 30.0
@@ -55,6 +56,22 @@ def durability(value: object, default: Durability, *, mirrored: bool) -> Durabil
     level = default if value is None else _durability.parse(value)
     if level.level == "checkpointed" and not mirrored:
         raise InvalidArgument('durability="checkpointed" needs a queue with mirror=')
+    return level
+
+
+def batching(value: object, default: Durability) -> Durability:
+    """As `durability`, for a batch: its counting is Redis's, so no row can be committed before it.
+
+    Raises:
+        InvalidArgument: there is no such level; or it is `checkpointed`, the queue's own too: that would be weaker than
+            what was asked for.
+    """
+    level = default if value is None else _durability.parse(value)
+    if level.level == "checkpointed":
+        raise InvalidArgument(
+            'a batch can\'t be "checkpointed": pass durability="replicated:all", or another level, to batch; or enqueue'
+            " its items one by one or with enqueue_many, without an item that follows them"
+        )
     return level
 
 

@@ -21,7 +21,7 @@ from reliq._reading import decoded
 from reliq._schedule import Schedule, schedule
 from reliq._session import Session
 from reliq.errors import CodecError, InvalidArgument, PayloadError, QueueFull, QueuePaused
-from reliq.item import Cron
+from reliq.info import Cron
 
 log = logging.getLogger("reliq.cron")
 

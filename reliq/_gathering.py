@@ -13,7 +13,8 @@ from reliq._durability import MEMORY, Durability
 from reliq._plans import Plan
 from reliq._session import Command
 from reliq.errors import DurabilityNotReached, QueueFull, ReliqError, Unavailable
-from reliq.item import Enqueued, Item
+from reliq.item import Item
+from reliq.outcomes import Enqueued
 
 V = TypeVar("V")
 R = TypeVar("R")

@@ -15,7 +15,8 @@ from reliq._gathering import Levels
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import LeaseLost
-from reliq.item import Claimed, Failed, Item, New, Progress, Recovered
+from reliq.item import Claimed, Item, New, Progress
+from reliq.outcomes import Failed, Recovered
 
 
 class Holding:
@@ -100,7 +101,8 @@ class Holding:
             lost = self._driver.run(_plans.finish(held, level))
         else:
             ending = [(_arguments.only(held), _arguments.packed_result(result))]
-            lost = self._driver.call(_commands.finish_with(ending, _arguments.following(self._session, then), level))
+            following = _arguments.following(self._session, then)
+            lost = self._driver.run(_plans.finish_with(ending, following, level))
         _arguments.mark_settled(held)
         self._raise_lost(lost)
 
@@ -115,7 +117,7 @@ class Holding:
             PayloadError: a result can't be stored; nothing was sent.
         """
         endings = [(item, _arguments.packed_result(result)) for item, result in results]
-        lost = self._driver.run(_plans.in_batches(_commands.finish_with, endings))
+        lost = self._driver.run(_plans.finish_with(endings))
         _arguments.mark_settled(item for item, _ in endings)
         self._raise_lost(lost)
 

@@ -26,7 +26,7 @@ from reliq._driver import Driver
 from reliq._plans import Block, Plan
 from reliq._renewals_thread import sync_connector
 from reliq.errors import ReliqError
-from reliq.item import ItemInfo
+from reliq.info import ItemInfo
 
 log = logging.getLogger("reliq.worker")
 

@@ -10,7 +10,9 @@ from reliq._driver import Driver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import ItemNotFound, WaitTimeout
-from reliq.item import BatchProgress, Counts, Cron, ItemInfo, ItemState, Moved, Settings, WorkerInfo
+from reliq.info import BatchProgress, Counts, Cron, ItemInfo, Settings, WorkerInfo
+from reliq.outcomes import Moved
+from reliq.states import ItemState
 
 
 class Operating:
@@ -219,9 +221,7 @@ class Operating:
         Args:
             batch_id: as `Batch.id` has it.
         """
-        spec = _commands.BatchSpec(_ids.pack(_ids.check(batch_id)), "finished", _commands.Body(b"", b""))
-        reply = self._driver.call(_commands.batch(spec, (), sealed=False))
-        return None if reply.total is None or reply.awaited is None else BatchProgress(reply.total, reply.awaited)
+        return self._driver.call(_commands.batch_progress(_ids.pack(_ids.check(batch_id))))
 
     def workers(self) -> list[WorkerInfo]:
         """Who works on this queue, those seen last first, 1,000 at most. Who was not seen for an hour is forgotten."""

@@ -10,7 +10,9 @@ from reliq._driver_async import AsyncDriver
 from reliq._policy import MAX_BATCH, Seconds
 from reliq._session import Session
 from reliq.errors import ItemNotFound, WaitTimeout
-from reliq.item import BatchProgress, Counts, Cron, ItemInfo, ItemState, Moved, Settings, WorkerInfo
+from reliq.info import BatchProgress, Counts, Cron, ItemInfo, Settings, WorkerInfo
+from reliq.outcomes import Moved
+from reliq.states import ItemState
 
 
 class AsyncOperating:
@@ -140,9 +142,7 @@ class AsyncOperating:
 
     async def batch_progress(self, batch_id: str) -> BatchProgress | None:
         """Asyncio twin of `Queue.batch_progress`."""
-        spec = _commands.BatchSpec(_ids.pack(_ids.check(batch_id)), "finished", _commands.Body(b"", b""))
-        reply = await self._driver.call(_commands.batch(spec, (), sealed=False))
-        return None if reply.total is None or reply.awaited is None else BatchProgress(reply.total, reply.awaited)
+        return await self._driver.call(_commands.batch_progress(_ids.pack(_ids.check(batch_id))))
 
     async def workers(self) -> list[WorkerInfo]:
         """Asyncio twin of `Queue.workers`."""

@@ -9,7 +9,9 @@ from reliq import _codec, _ids
 from reliq._codec import STAMP
 from reliq._session import Reply, Session
 from reliq.errors import CodecError
-from reliq.item import WORKER_FACTS, Claimed, Item, ItemInfo, ItemState, Lease, Progress, Settings, WorkerInfo
+from reliq.info import WORKER_FACTS, ItemInfo, Settings, WorkerInfo
+from reliq.item import Claimed, Item, Lease, Progress
+from reliq.states import ItemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def item_info(
 
 def _ended(item_id: str, state: ItemState, marker: bytes) -> ItemInfo:
     """What is left of an item that has ended: see `_end.lua`."""
-    words = marker[9 + marker[8] :] if marker[7:8] in (b"F", b"R") else b""
+    words = marker[9 + marker[8] :] if marker[7:8] in (b"F", b"P", b"R") else b""
     at = _codec.enqueued_at(marker[1:])
     if state is ItemState.REMOVED:
         return ItemInfo(item_id, state, at=at, error=words.decode("utf-8", "replace") or None)

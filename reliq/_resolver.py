@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any
 
 from reliq._worker_options import Resolve
-from reliq.item import ItemInfo, ItemState
+from reliq.info import ItemInfo
 from reliq.queue import Queue
+from reliq.states import ItemState
 
 log = logging.getLogger("reliq.worker")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +39,12 @@ class Script:
     """
 
     name: str
-    source: str
+    source: str = field(repr=False)
     sha: str
-    keys: tuple[str, ...]
-    args: tuple[str, ...]
-    open_ended: bool
-    origins: tuple[tuple[str, int], ...]
+    keys: tuple[str, ...] = field(repr=False)
+    args: tuple[str, ...] = field(repr=False)
+    open_ended: bool = field(repr=False)
+    origins: tuple[tuple[str, int], ...] = field(repr=False)
 
     def locate(self, message: str) -> str:
         """Replaces `user_script:N` in a server's error by the file and line that N is."""

@@ -10,7 +10,8 @@ from reliq import _arguments, _handlers, _policy
 from reliq._handlers import Policies, Policy
 from reliq._policy import Seconds
 from reliq.errors import InvalidArgument
-from reliq.item import Item, ItemInfo
+from reliq.info import ItemInfo
+from reliq.item import Item
 
 Handler = Callable[[Item], object]
 Resolve = Callable[[ItemInfo], str | None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from reliq import _cron, _schedule
 from reliq._plans import Plan
 from reliq._session import Session
-from reliq.item import Cron
+from reliq.info import Cron
 from reliq.queue import Queue
 from reliq.queue_async import AsyncQueue
 

@@ -24,7 +24,8 @@ from reliq._session import Session
 from reliq._topology import Sentinel
 from reliq.consume import consume
 from reliq.errors import InvalidArgument
-from reliq.item import Batch, Enqueued, Item, New
+from reliq.item import Item, New
+from reliq.outcomes import Batch, Enqueued
 from reliq.typed import payload_type_of
 
 
@@ -199,7 +200,15 @@ class Queue(Holding, Operating):
         added: list[Enqueued] = run(_plans.enqueue_many(self._session, payloads, size, patience, level))
         return added
 
-    def batch(self, payloads: Iterable[Any], *, then: New, when: str = "finished", id: str | None = None) -> Batch:
+    def batch(
+        self,
+        payloads: Iterable[Any],
+        *,
+        then: New,
+        when: str = "finished",
+        id: str | None = None,
+        durability: str | None = None,
+    ) -> Batch:
         """Enqueues items that belong together, and one that follows them exactly once when they are through.
 
         Members are counted off as they end, in the step that ends them, so the item that follows is there once however
@@ -212,16 +221,21 @@ class Queue(Holding, Operating):
             when: `finished`: when the last member has finished. Dead ones are waited for until somebody helps them;
                 cancelled and discarded ones are not. `settled`: when each has finished, died or been removed.
             id: of the batch; None for a new one.
+            durability: what each round trip is confirmed by; None for the queue's own. Not `checkpointed`.
 
         Returns:
             The batch, with what became of each member.
 
         Raises:
-            As `enqueue_many`. If the caller dies in here, the batch stays open until the call is repeated with its id.
+            As `enqueue_many`.
+            InvalidArgument: also where the queue's own durability is `checkpointed` and the call says nothing else.
+
+        If the caller dies in here, the batch stays open until the call is repeated with its id.
         """
         spec = _arguments.batch_spec(self._session, id, when, then)
+        level = _arguments.batching(durability, self._durability)
         self._driver.register()
-        members = self._driver.run(_plans.batch(self._session, spec, payloads))
+        members = self._driver.run(_plans.batch(self._session, spec, payloads, level))
         return Batch(_ids.unpack(spec.key), _ids.unpack(spec.then.key), tuple(members))
 
     # Consumers

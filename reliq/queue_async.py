@@ -24,7 +24,8 @@ from reliq._session import Session
 from reliq._topology import Sentinel
 from reliq.consume_async import consume
 from reliq.errors import InvalidArgument
-from reliq.item import Batch, Enqueued, Item, New
+from reliq.item import Item, New
+from reliq.outcomes import Batch, Enqueued
 from reliq.typed import payload_type_of
 
 
@@ -133,12 +134,19 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         return added
 
     async def batch(
-        self, payloads: Iterable[Any], *, then: New, when: str = "finished", id: str | None = None
+        self,
+        payloads: Iterable[Any],
+        *,
+        then: New,
+        when: str = "finished",
+        id: str | None = None,
+        durability: str | None = None,
     ) -> Batch:
         """Asyncio twin of `Queue.batch`."""
         spec = _arguments.batch_spec(self._session, id, when, then)
+        level = _arguments.batching(durability, self._durability)
         await self._driver.register()
-        members = await self._driver.run(_plans.batch(self._session, spec, payloads))
+        members = await self._driver.run(_plans.batch(self._session, spec, payloads, level))
         return Batch(_ids.unpack(spec.key), _ids.unpack(spec.then.key), tuple(members))
 
     # Consumers

@@ -15,7 +15,7 @@ from reliq._policy import one_of
 
 _CALLED = re.compile(r"\b(?:call|permitted|redis\.acl_check_cmd)\('([A-Z]+)'")
 _ANY_QUEUE = "*"
-_READING = ("crons", "get", "inspect", "oldest", "scan", "workers")
+_READING = ("batch_progress", "crons", "get", "inspect", "oldest", "scan", "workers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Role:
 
 
 ROLES: dict[str, Role] = {
-    "producer": Role(("enqueue", "batch", "await_room"), blocks_on=("room",), registers=True),
+    "producer": Role(("enqueue", "batch", "batch_progress", "await_room"), blocks_on=("room",), registers=True),
     "waiter": Role(("get", "watch"), listens=True),
     "worker": Role(
         (
@@ -60,7 +60,10 @@ ROLES: dict[str, Role] = {
     ),
     "monitor": Role(_READING, lists=True),
     "mirror": Role(
-        (*_READING, "batch", "enqueue", "mirror", "put_back", "rebuild", "restore", "restore_batch"),
+        (
+            *(*_READING, "batch", "enqueue", "mirror", "put_back", "put_back_batch", "rebuild", "restore"),
+            *("restore_batch", "end_again"),
+        ),
         registers=True,
         lists=True,
         direct=("HSCAN", "XRANGE", "XREAD", "XTRIM"),

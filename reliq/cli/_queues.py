@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reliq.cli._exit import Exit, Stop
 from reliq.cli._output import Age
 from reliq.errors import AccessDenied
-from reliq.item import Counts, ItemState, Settings
+from reliq.info import Counts, Settings
+from reliq.states import ItemState
 
 if TYPE_CHECKING:
     from reliq.queue import Queue

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from reliq.cli._exit import Exit, Stop, confirm, partly, say
 from reliq.cli._options import Options
 from reliq.cli._output import Age, Bar, Shown, instant
-from reliq.item import ItemInfo, ItemState, Moved, Progress
+from reliq.info import ItemInfo
+from reliq.item import Progress
+from reliq.outcomes import Moved
+from reliq.states import ItemState
 
 if TYPE_CHECKING:
     from reliq.queue import Queue

@@ -13,7 +13,7 @@ from reliq.cli._exit import Exit, Stop, confirm, say
 from reliq.cli._options import Options, yes_option
 from reliq.cli._output import Shown, instant
 from reliq.cli._queues import counts_of
-from reliq.item import Cron
+from reliq.info import Cron
 
 if TYPE_CHECKING:
     from reliq.queue import Queue

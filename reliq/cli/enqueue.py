@@ -13,7 +13,8 @@ import click
 from reliq.cli._base import Command
 from reliq.cli._exit import Exit, Stop, partly, say
 from reliq.cli._options import Options, duration_option
-from reliq.item import Enqueued, New
+from reliq.item import New
+from reliq.outcomes import Enqueued
 
 if TYPE_CHECKING:
     from reliq.cli._lines import Reader

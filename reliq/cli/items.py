@@ -13,7 +13,9 @@ from reliq.cli._exit import Exit, Stop, say
 from reliq.cli._options import F, Options, dry_run_option, duration_option, yes_option
 from reliq.cli._queues import counts_of, server_time
 from reliq.cli._selection import COLUMNS, Ids, act, agree, chosen, details, preview, row
-from reliq.item import ItemInfo, ItemState, Moved, sources
+from reliq.info import ItemInfo
+from reliq.outcomes import Moved
+from reliq.states import ItemState, sources
 
 if TYPE_CHECKING:
     from reliq.queue import Queue

@@ -14,7 +14,7 @@ from reliq.cli._exit import Exit, Stop, confirm, partly, say
 from reliq.cli._options import Options, dry_run_option, duration_option, parse_duration, yes_option
 from reliq.cli._output import Age
 from reliq.cli._queues import LIMITS, STATES, age_of, counts_of, is_open, limits_reached
-from reliq.item import ItemState
+from reliq.states import ItemState
 
 PURGEABLE = [state.value for state in STATES if state is not ItemState.IN_PROGRESS]
 COLUMNS = ("queue", *(state.value for state in STATES), "oldest", "open")

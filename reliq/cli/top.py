@@ -16,7 +16,7 @@ from reliq.cli._exit import Exit, Stop
 from reliq.cli._options import Options, duration_option
 from reliq.cli._output import cell
 from reliq.cli._queues import STATES, age_of, is_open, limits_reached
-from reliq.item import Counts
+from reliq.info import Counts
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -18,7 +18,7 @@ from reliq.cli._exit import Exit, Stop
 from reliq.cli._options import Options, duration_option
 from reliq.cli._output import Age
 from reliq.cli._queues import counts_of
-from reliq.item import WorkerInfo
+from reliq.info import WorkerInfo
 
 COLUMNS = tuple("host pid kind since handlers holding busy finished failed lost seen sweeps".split())
 

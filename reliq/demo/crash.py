@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from reliq.demo.mailer import message_id_of
 from reliq.demo.processes import Child
 from reliq.demo.smtplog import Accepted
-from reliq.item import ItemState
 from reliq.queue import Queue
+from reliq.states import ItemState
 
 _SCANS = 3  # a scan of a live queue may miss what moves meanwhile; what a dead worker holds does not move
 

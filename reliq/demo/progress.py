@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from reliq.demo.report import Report
-from reliq.item import Counts
+from reliq.info import Counts
 
 _EVERY = 1.0  # seconds between plain lines
 

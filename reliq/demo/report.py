@@ -15,7 +15,7 @@ from reliq.demo.loss import Loss
 from reliq.demo.mailer import message_id_of
 from reliq.demo.recipients import Recipients
 from reliq.demo.smtplog import Accepted
-from reliq.item import Counts
+from reliq.info import Counts
 
 
 @dataclass(frozen=True, slots=True)

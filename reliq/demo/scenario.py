@@ -24,7 +24,8 @@ from reliq.demo.smtplog import Accepted
 from reliq.demo.workers import CAPACITY
 from reliq.embedded import Server, shared_server
 from reliq.errors import ReliqError
-from reliq.item import Counts, New
+from reliq.info import Counts
+from reliq.item import New
 from reliq.queue import Queue
 
 VICTIM = "worker-1"

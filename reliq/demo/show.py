@@ -11,7 +11,7 @@ from reliq.demo.progress import Display, print_table
 from reliq.demo.recipients import Recipients
 from reliq.demo.report import Report, reconcile
 from reliq.demo.scenario import Plan, Scenario
-from reliq.item import Counts
+from reliq.info import Counts
 
 __all__ = ["ChildFailed", "Plan", "show"]
 

@@ -82,7 +82,7 @@ class Snapshot:
         return [key for key, record in self.items.items() if key not in self.live and record[7:8] in how]
 
     def cancelled_places(self) -> list[bytes]:
-        cancelled = set(self.marked({b"c", b"p"}))
+        cancelled = set(self.marked({b"c", b"p", b"P"}))
         return [key for key in self.queued if key in cancelled]
 
     def held(self) -> list[bytes]:
@@ -130,9 +130,11 @@ class Snapshot:
             assert len(set(holders)) == len(holders)
             assert {self.groups.get(key) for key in holders} == {group}, f"not of group {group!r}: {holders}"
             assert not {*holders} & ({*self.aside["dead"]} | waiting), f"{group!r} has given its turn to the dead"
-        for key in {*self.held(), *self.aside["orphaned"]} & set(self.groups):
+        for key in {*self.held()} & set(self.groups):
             assert key in self.holders(self.groups[key]), f"{key!r} works without a turn"
         limit = int(self.meta.get(b"group_limit", b"1"))
+        for key in {*self.aside["orphaned"]} & set(self.groups):  # a rebuild may bring back more than can have one
+            assert key in (them := self.holders(self.groups[key])) or len(them) >= limit, f"{key!r} has lost its turn"
         for one in self.parked:
             assert self.groups.get(one.key) == one.group
             assert self.items[one.key][:6] == one.stamp

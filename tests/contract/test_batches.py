@@ -12,7 +12,7 @@ from proxy import FaultProxy
 from reliq import InvalidArgument, ItemState, New, PayloadError, Queue, QueueFull
 from reliq._ids import pack
 from reliq._keys import Keys
-from reliq.item import BatchProgress
+from reliq.info import BatchProgress
 
 THEN = New("then", id="then")
 

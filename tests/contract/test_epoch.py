@@ -36,8 +36,9 @@ CALLS: dict[str, Callable[[Queue, Any], object]] = {
     "get": lambda queue, _: queue.get("a"),
     "scan": lambda queue, _: list(queue.scan()),
     "peek": lambda queue, _: queue.peek(),
+    "batch_progress": lambda queue, _: queue.batch_progress("b"),
 }
-READING = {"counts", "settings", "oldest_age", "get", "scan", "peek"}
+READING = {"counts", "settings", "oldest_age", "get", "scan", "peek", "batch_progress"}
 every_call = pytest.mark.parametrize("verb", CALLS)
 
 

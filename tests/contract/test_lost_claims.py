@@ -8,7 +8,7 @@ import pytest
 import redis
 from contract.clients import Clock
 
-from reliq import ItemState, LeaseLost, Queue
+from reliq import ItemState, LeaseLost, New, Queue
 from reliq._keys import Keys
 
 
@@ -41,6 +41,64 @@ def test_a_finish_counts_where_nobody_else_had_the_item(queue: Queue, redis_clie
     with pytest.raises(LeaseLost):
         queue.finish(first)
     assert queue.get(second.id).state is ItemState.FINISHED
+
+
+def test_a_result_is_kept_where_nobody_else_had_the_item(queue: Queue, redis_client: redis.Redis) -> None:
+    """Finished with a result it keeps that, at its place and when its place has been passed over."""
+    queue.enqueue_many(["a", "b", "c"])
+    past = Past(redis_client, queue.name)
+    items = queue.claim(3)
+    past.come_back()
+    queue.finish(items[1], result={"sent": 1})
+    queue.finish(items[1], result="another")
+    queue.finish_each([(items[2], "c is done"), (items[2], "again")])
+    for _ in range(2):
+        assert [queue.get(item.id).result for item in items[1:]] == [{"sent": 1}, "c is done"]
+        assert [queue.get(item.id).state for item in items[1:]] == [ItemState.FINISHED] * 2
+        assert queue.counts().finished == 2
+        assert not [item for item in queue.claim(3) if item.id != items[0].id]
+    queue.finish_each([(items[1], "late"), (items[2], None)])
+    assert queue.get(items[1].id).result == {"sent": 1}
+
+
+def test_what_comes_next_follows_once(queue: Queue, redis_client: redis.Redis) -> None:
+    """It is there exactly where the item ended by this: in the end once, also when the call is repeated."""
+    queue.enqueue("a")
+    past = Past(redis_client, queue.name)
+    [item] = queue.claim(1)
+    past.come_back()
+    following = [New("next", id="next", group="g"), New("later", id="later", delay=60)]
+    for _ in range(2):
+        queue.finish(item, result=1, then=following)
+    queue.finish(item, then=New("next", id="another"))
+    assert [info.id for info in queue.scan("scheduled")] == ["later"]
+    assert [item.id for item in queue.claim(9)] == ["next"]
+    assert queue.counts().enqueued == 3
+
+
+def test_nothing_follows_an_item_that_somebody_had_meanwhile(queue: Queue, redis_client: redis.Redis) -> None:
+    """Claimed and given back by another worker, it is neither finished nor followed."""
+    queue.enqueue("a")
+    past = Past(redis_client, queue.name)
+    [item] = queue.claim(1)
+    past.come_back()
+    queue.release(queue.claim(1))
+    with pytest.raises(LeaseLost):
+        queue.finish(item, result=1, then=New("next"))
+    with pytest.raises(LeaseLost):
+        queue.finish_each([(item, 1)])
+    assert (queue.counts().queued, queue.counts().enqueued) == (1, 1)
+
+
+def test_an_item_that_is_named_twice_ends_once(queue: Queue, redis_client: redis.Redis) -> None:
+    """One call with the same item twice counts it, and its place, once."""
+    queue.enqueue_many(["a", "b"])
+    past = Past(redis_client, queue.name)
+    items = queue.claim(2)
+    past.come_back()
+    queue.finish([*items, *items])
+    assert (queue.counts().finished, queue.counts().queued) == (2, 0)
+    assert queue.claim() == []
 
 
 def test_a_retried_item_is_known_by_its_claims(queue: Queue, redis_client: redis.Redis) -> None:

@@ -6,7 +6,7 @@ from contract.states import STATES, one_of_each
 from proxy import FaultProxy
 
 from reliq import InvalidArgument, ItemState, New, Queue
-from reliq.item import sources
+from reliq.states import sources
 
 S = ItemState
 

@@ -18,7 +18,7 @@ from reliq import InvalidArgument, ItemNotFound, ItemState, Queue, Recovered
 from reliq._keys import Keys
 from reliq.embedded import Server
 from reliq.errors import WaitTimeout
-from reliq.item import ItemInfo
+from reliq.info import ItemInfo
 
 S = ItemState
 CHANNEL = Keys("emails")["ended"]

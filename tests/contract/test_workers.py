@@ -12,7 +12,7 @@ from contract.clients import Clock
 from reliq import New, Queue, _codec, _commands
 from reliq._commands import Beat
 from reliq._keys import Keys
-from reliq.item import WORKER_FACTS
+from reliq.info import WORKER_FACTS
 
 ALARM = Keys("emails")["alarm"]
 

@@ -14,7 +14,7 @@ from reliq.demo.mailer import message_id_of
 from reliq.demo.recipients import Recipients, parse
 from reliq.demo.report import Report, reconcile
 from reliq.demo.smtplog import Accepted
-from reliq.item import Counts
+from reliq.info import Counts
 
 LINES = [b"name,email,order\n", *(b"N%d,n%d@example.org,%d\n" % (n, n, n) for n in range(5)), b"no columns\n"]
 ALL_FINISHED = Counts(finished=5, enqueued=5)

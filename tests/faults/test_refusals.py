@@ -13,7 +13,7 @@ from contract.evidence import check_server
 from proxy import FaultProxy
 from servers import start_server, wait_until
 
-from reliq import AccessDenied, MemoryFull, Queue, ServerTooOld, Unavailable, UnsafeServer
+from reliq import AccessDenied, MemoryFull, New, Queue, ServerTooOld, Unavailable, UnsafeServer
 from reliq._policy import ServerFacts
 from reliq._policy import check_server as check_facts
 from reliq.embedded import Server
@@ -52,6 +52,16 @@ def test_full_memory(fresh_server: Server, admin: redis.Redis, open_queue: OpenQ
     counts = queue.counts()
     assert (counts.finished, counts.enqueued) == (20, 20)
     check_server(admin)
+
+
+def test_full_memory_can_be_looked_at(fresh_server: Server, admin: redis.Redis, open_queue: OpenQueue) -> None:
+    """How far a batch is can be asked of a full server too: it is what people want to know then."""
+    queue = open_queue(fresh_server.socket_url, timeout=2)
+    queue.batch([1, 2, 3], then=New("then"), id="b")
+    queue.finish(queue.claim())
+    admin.config_set("maxmemory", 1)
+    assert queue.batch_progress("b") == (3, 2)
+    admin.config_set("maxmemory", 0)
 
 
 def test_full_memory_of_a_server_that_forgot_the_scripts(

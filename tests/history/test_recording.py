@@ -10,7 +10,7 @@ import pytest
 from proxy import FaultProxy
 from servers import wait_until
 
-from reliq import AsyncQueue, LeaseLost, New, PayloadError, Queue, QueueFull, Unavailable, Worker
+from reliq import AsyncQueue, InvalidArgument, LeaseLost, New, PayloadError, Queue, QueueFull, Unavailable, Worker
 from reliq.embedded import Server
 from reliq.testing import AsyncRecording, History, Recording, Report, check_history, final_state, read
 
@@ -96,6 +96,13 @@ def test_a_lease_may_be_a_timedelta(queue: Queue, history: History) -> None:
     recorded.renew(items, dt.timedelta(minutes=1))
     assert items[0].remaining() > 30
     assert kinds(history)[-2:] == ["renew invoke", "renew ok"]
+
+
+def test_a_recording_stays_in_its_process(queue: Queue, history: History) -> None:
+    """Handing it to a worker with processes is refused, with what to do instead."""
+    worker = Worker(Recording(queue, history), print, processes=2)
+    with pytest.raises(InvalidArgument, match="a history of its own"):
+        worker.run(signals=False)
 
 
 def test_what_is_lost_is_recorded_and_raised(queue: Queue, history: History) -> None:

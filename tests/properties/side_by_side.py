@@ -18,7 +18,7 @@ from proxy import FaultProxy
 from reliq import Item, LeaseLost, Queue, _scripts
 from reliq._keys import Keys
 from reliq.embedded import Server
-from reliq.item import TRANSITIONS
+from reliq.states import TRANSITIONS
 
 T = TypeVar("T")
 

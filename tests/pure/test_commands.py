@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pure.held import item
 
-from reliq import ItemState, _commands, _scripts
+from reliq import BatchProgress, ItemState, _commands, _scripts
 from reliq._commands import Body, Failure
 from reliq._session import Command, Session
 
@@ -18,7 +18,7 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
     "claim": lambda: _commands.claim(Session("q"), 1, **CLAIM),
     "finish_and_claim": lambda: _commands.finish_and_claim(Session("q"), [item()], 1, **CLAIM),
     "finish": lambda: _commands.finish([item()]),
-    "finish_unseen": lambda: _commands.finish_unseen([item()]),
+    "finish_unseen": lambda: _commands.finish_unseen([(item(), b"\x02")], [Body(b"b", b"1")]),
     "finish_with": lambda: _commands.finish_with([(item(), b"\x02")], [Body(b"b", b"1")]),
     "checkpoint": lambda: _commands.checkpoint(item(), b"\xc0", 1.0),
     "release": lambda: _commands.release([item()]),
@@ -39,6 +39,7 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
     "scan": lambda: _commands.scan(ItemState.DEAD, b"", 5),
     "get": lambda: _commands.get(Session("q"), [b"a"]),
     "batch": lambda: _commands.batch(SPEC, [Body(b"a", b"1")], sealed=True),
+    "batch_progress": lambda: _commands.batch_progress(b"b"),
     "watch": lambda: _commands.watch(b"a", 1.0),
     "await_room": lambda: _commands.await_room(b"p", 1.0, 1, 20),
     "beat": lambda: _commands.beat("w", b"\x80", 5.0),
@@ -51,7 +52,10 @@ MAKE: dict[str, Callable[[], Command[Any]]] = {
 
 def test_every_script_has_a_command() -> None:
     """A script without its function, or a function without its script, has no place here. The mirror has its own."""
-    assert sorted({*MAKE, "mirror", "put_back", "rebuild", "restore", "restore_batch"}) == _scripts.names()
+    assert (
+        sorted({*MAKE, "end_again", "mirror", "put_back", "put_back_batch", "rebuild", "restore", "restore_batch"})
+        == _scripts.names()
+    )
 
 
 @pytest.mark.parametrize("verb", MAKE)
@@ -81,6 +85,14 @@ def test_the_epoch_is_learnt_from_every_reply() -> None:
     """A session takes the epoch from a reply, and sends it from then on."""
     session = Session("q")
     session.accept(_commands.resume(), [b"ok", b"42"])
+    assert session.wire(_commands.resume())[-2] == b"42"
+
+
+def test_a_known_epoch_is_not_forgotten() -> None:
+    """A late reply to a call that found no queue any more leaves it alone, so that the next call is refused."""
+    session = Session("q")
+    session.accept(_commands.resume(), [b"ok", b"42"])
+    session.accept(_commands.resume(), [b"ok", b""])
     assert session.wire(_commands.resume())[-2] == b"42"
 
 
@@ -162,13 +174,18 @@ def test_endings_with_results() -> None:
 
 
 def test_a_batch() -> None:
-    """A batch, what follows it, and four parts for each member; -1 says that it is through."""
+    """A batch, what follows it, and four parts for each member; the reply says which of them were there."""
     command = _commands.batch(SPEC, [Body(b"a", b"1"), Body(b"a", b"9"), Body(b"c", b"3")], sealed=False)
     assert list(command.args[:7]) == [b"b", "settled", 0, b"t", "+5", b"g", b"2"]
     assert list(command.args[7:]) == [b"a", b"1", "", b"", b"c", b"3", "", b""]
-    reply = command.decode([b"ok", b"1", [1], 5, 3])
-    assert reply == _commands.BatchReply(frozenset({b"c"}), 5, 3)
-    assert command.decode([b"ok", b"1", [], -1, -1]).total is None
+    assert command.decode([b"ok", b"1", [1]]) == {b"c"}
+
+
+def test_how_far_a_batch_is() -> None:
+    """Its members and those that are awaited; -1 says that it is through."""
+    command = _commands.batch_progress(b"b")
+    assert command.decode([b"ok", b"1", 5, 3]) == BatchProgress(5, 3)
+    assert command.decode([b"ok", b"1", -1, -1]) is None
 
 
 def test_a_beat() -> None:

@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+import pickle
 import time
 
 import pytest
 from pure.held import item
 
-from reliq import ItemState, Moved, Queue, Recovered
-from reliq.item import TRANSITIONS, Claimed, sources
+import reliq
+from reliq import (
+    Batch,
+    BatchProgress,
+    Counts,
+    Cron,
+    Enqueued,
+    Failed,
+    ItemInfo,
+    ItemState,
+    Moved,
+    New,
+    Progress,
+    Queue,
+    Recovered,
+    WorkerInfo,
+)
+from reliq.item import Claimed
+from reliq.states import TRANSITIONS, sources
 
 S = ItemState
 
@@ -54,6 +72,29 @@ def test_the_rest_of_a_lease() -> None:
     assert 9 < held.remaining() <= 10
     held.expires = time.monotonic() - 1
     assert held.remaining() < 0
+
+
+VALUES = [
+    Batch("b", "then", (Enqueued("a", created=True),)),
+    BatchProgress(3, 1),
+    Counts(queued=1),
+    Cron("daily", "0 7 * * *"),
+    Failed("a", S.SCHEDULED, 5.0),
+    ItemInfo("a", S.DEAD, {"n": 1}, error="broken"),
+    Moved(("a",), {"b": None}),
+    New("payload", delay=5.0),
+    Progress({"page": 3}, done=1, total=2),
+    Recovered(dead=1),
+    WorkerInfo("host:1:x"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_can_be_pickled(value: object) -> None:
+    """What calls take and return can go to another process, under the public name that it has there."""
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert getattr(reliq, type(value).__name__) is type(value)
+    assert "._" not in type(value).__module__
 
 
 def test_small_results() -> None:

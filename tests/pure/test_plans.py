@@ -11,7 +11,10 @@ from reliq._commands import ClaimReply
 from reliq._plans import Block, ClaimRequest, Effect, Listen, Plan, Sleep
 from reliq._policy import Applied, Retry
 from reliq._session import Command, Session
-from reliq.item import Claimed, Counts, Enqueued, ItemInfo, ItemState, Recovered
+from reliq.info import Counts, ItemInfo
+from reliq.item import Claimed
+from reliq.outcomes import Enqueued, Recovered
+from reliq.states import ItemState
 
 
 class FakeClock:
@@ -182,10 +185,10 @@ def test_a_batch_is_sealed_with_its_last_call() -> None:
     for _ in range(2):
         assert isinstance(command, Command)
         sealed.append((command.args[2], len(command.keys)))
-        command = plan.send(_commands.BatchReply(frozenset(), 1, 1))
+        command = plan.send(frozenset())
     assert isinstance(command, Command)
     assert [*sealed, (command.args[2], len(command.keys))] == [(0, 1000), (0, 1000), (1, 500)]
-    members = ended(plan, _commands.BatchReply(frozenset(command.keys[:2]), 1, 1))
+    members = ended(plan, frozenset(command.keys[:2]))
     assert [member.created for member in members].count(False) == 2
 
 
@@ -196,7 +199,7 @@ def test_a_batch_of_none_is_sealed() -> None:
     command = next(plan)
     assert isinstance(command, Command)
     assert command.args[2] == 1
-    assert ended(plan, _commands.BatchReply(frozenset(), None, None)) == []
+    assert ended(plan, frozenset()) == []
 
 
 # Waiting for the end of an item

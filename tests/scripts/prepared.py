@@ -11,8 +11,10 @@ from contract.clients import Clock
 from contract.evidence import check_queue
 
 from reliq import Item, New, Queue, _commands, _scripts
+from reliq._codec import STAMP
 from reliq._ids import pack
 from reliq._keys import Keys
+from reliq._reading import held_under
 from reliq._session import Command
 from reliq.answers import Discard
 
@@ -22,12 +24,16 @@ LONG = 3600.0  # seconds for which those wait who are noted as waiting
 
 @dataclass
 class Prepared:
-    """The queue, its clock, and the items that are held. `restore` puts the server back to how it was prepared."""
+    """The queue, its clock, the items that are held, and the stamp of the queued one.
+
+    `restore` puts the server back to how it was prepared.
+    """
 
     admin: Any  # redis-py's annotations are those of text and bytes at once
     queue: Queue
     clock: Clock
     live: list[Item]
+    stamp: bytes
     set_aside: list[str] = field(default_factory=list)  # ids: orphaned, dead, scheduled
     dumps: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -117,7 +123,8 @@ def prepare(admin: redis.Redis, url: str) -> Prepared:
     note_those_who_wait(queue, admin, clock, ["live-1", "live-2", "queued", "delayed", "g2", orphan.id])
     assert orphan.id in {info.id for info in queue.scan("orphaned")}
     aside = [info.id for state in ("orphaned", "dead", "scheduled") for info in queue.scan(state)]
-    made = Prepared(admin, queue, clock, live, aside)
+    record: Any = admin.hget(Keys(NAME)["items"], "queued")
+    made = Prepared(admin, queue, clock, live, record[:STAMP], aside)
     made.dumps = made.snapshot()
     return made
 
@@ -157,8 +164,50 @@ def call(queue: Queue, command: Any) -> Any:
     return runner.run(sent) if runner else sent
 
 
+def unseen(prepared: Prepared) -> Command[list[str]]:
+    """A finish of a queued item under a receipt that the server never saw, with a result and with what comes next."""
+    item = Item(held_under(NAME, b"r" * 16), b"queued", None, {}, prepared.stamp)
+    following = [_commands.Body(b"next", b"\x01", group=b"g"), _commands.Body(b"later", b"\x01", due="+5000")]
+    return _commands.finish_unseen([(item, b"\x01")], following)
+
+
 CRON = _commands.StoredCron("cron", 1000, None, b"ab", b"definition")
 TICK = _commands.Body(b"cron:cron:1", b"\x01", group=b"g")
+
+
+BODY = b"1 \x94\xc0\xc0\xc0\xa0"
+
+
+def put_back(queue: Queue, _: Prepared) -> None:
+    """Items that a mirror has and the queue has lost, one in each state that they come back in."""
+    lost = [
+        (b"l1", b"queued", b"", b"", b"g", b"live batch"),
+        (b"l2", b"scheduled", b"q 1 1 0 ", b"1", b"l", b"settled batch"),
+        (b"l3", b"orphaned", b"q 1 0 1 ", b"1", b"k", b""),
+        (b"l4", b"dead", b"q 2 2 0 ", b"1", b"", b"finished batch"),
+    ]
+    args = [
+        part
+        for n, (key, state, history, at, group, batch) in enumerate(lost)
+        for part in (key, state, bytes(5) + bytes([n]) + b"\x01", history, at, b"broken", group, BODY, batch)
+    ]
+    call(queue, Command(_scripts.load("put_back"), args, lambda _: None, [one[0] for one in lost]))
+
+
+def put_back_batch(phase: str, name: bytes) -> Act:
+    following = b"\x03end" + bytes(2) + b"\x01"
+    args = (name, phase, "finished", 3, following)
+    return lambda q, _: call(q, Command(_scripts.load("put_back_batch"), args, lambda _: None))
+
+
+def end_again(queue: Queue, prepared: Prepared) -> None:
+    """Whatever nobody holds: in the list, in line for a turn, and set aside."""
+    late = b"\xff" + b"\xfe" * 6
+    ids = [pack(one) for one in ("queued", "g2", "g3", *prepared.set_aside)]
+    markers = [late + (b"f", b"F\x00\x01", b"r")[n % 3] for n in range(len(ids))]
+    args = [part for pair in zip(ids, markers, strict=True) for part in pair]
+    call(queue, Command(_scripts.load("end_again"), args, lambda _: None, ids))
+
 
 # name: script, call
 ACTIONS: dict[str, tuple[str, Act]] = {
@@ -177,6 +226,7 @@ ACTIONS: dict[str, tuple[str, Act]] = {
     "release": ("release", lambda q, p: q.release(p.live)),
     "finish with": ("finish_with", lambda q, p: q.finish(p.live[1], result=1, then=NEXT)),
     "finish each": ("finish_with", lambda q, p: q.finish_each([(item, item.id) for item in p.live])),
+    "finish unseen": ("finish_unseen", lambda q, p: call(q, unseen(p))),
     "checkpoint": ("checkpoint", lambda q, p: q.checkpoint(p.live[0], {"n": 1}, note="half")),
     "renew": ("renew", lambda q, p: q.renew(p.live, 900)),
     "fail": ("fail", lambda q, p: q.fail(p.live[:1], "broken")),
@@ -209,6 +259,10 @@ ACTIONS: dict[str, tuple[str, Act]] = {
     "cron_set other": ("cron_set", lambda q, _: call(q, _commands.cron_set("cron", b"ab", b"cd", b"d", "inf"))),
     "cron_set none": ("cron_set", lambda q, _: call(q, _commands.cron_set("cron", b"ab", b"cd", b"", ""))),
     "cron_tick": ("cron_tick", lambda q, _: call(q, _commands.cron_tick(CRON, 9000, 1000, [TICK]))),
+    "put_back": ("put_back", put_back),
+    "put_back_batch opens": ("put_back_batch", put_back_batch("open", b"lost batch")),
+    "put_back_batch seals": ("put_back_batch", put_back_batch("seal", b"live batch")),
+    "end_again": ("end_again", end_again),
     "pause": ("pause", lambda q, _: q.pause(claim=True, enqueue=True)),
     "resume": ("resume", lambda q, _: q.resume()),
     "configure": ("configure", lambda q, _: q.configure(max_attempts=7, retry=None)),

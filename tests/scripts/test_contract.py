@@ -16,10 +16,10 @@ PARTS = sorted(path.stem for path in _scripts.lua_folder().glob("_*.lua"))
 ALLOW_OOM = set(
     "claim finish finish_with finish_unseen finish_and_claim renew release fail recover requeue redrive resolve cancel"
     " discard purge"
-    " configure pause resume checkpoint beat cron_set mirror rebuild restore restore_batch".split()
+    " configure pause resume checkpoint beat cron_set mirror rebuild restore restore_batch end_again".split()
 )
-NO_WRITES = {"inspect", "get", "scan", "oldest", "workers", "crons"}
-NO_FLAGS = {"enqueue", "batch", "watch", "await_room", "cron_tick", "put_back"}
+NO_WRITES = {"batch_progress", "inspect", "get", "scan", "oldest", "workers", "crons"}
+NO_FLAGS = {"enqueue", "batch", "watch", "await_room", "cron_tick", "put_back", "put_back_batch"}
 
 CALL = re.compile(r"\bcall\('(\w+)'")
 FORBIDDEN = {
@@ -157,6 +157,15 @@ def test_readers_write_nothing(verb: str) -> None:
     """A verb that is declared as a reader calls no command that writes, whatever its parts could do."""
     own = text_of(verb)
     assert not [name for name in CALL.findall(own) if WRITES.match(name)]
+
+
+@pytest.mark.parametrize("name", [*VERBS, *PARTS])
+def test_defaults_of_settings_stand_in_one_place(name: str) -> None:
+    """What a setting is that nobody has set is said by `_defaults` alone: what goes by it and what tells it agree."""
+    stated = re.findall(r"number_of\('(\w+)', *['\d]|field\.(\w+) or ['\d]", text_of(name))
+    settings = set(re.findall(r"^  '(\w+)', ", text_of("_settings"), re.MULTILINE))
+    assert len(settings) == 14
+    assert not {setting for pair in stated for setting in pair} & settings
 
 
 @pytest.mark.parametrize("verb", VERBS)

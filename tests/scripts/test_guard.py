@@ -10,10 +10,11 @@ from scripts.harness import START_MS, Scripts, receipt, uid
 
 from reliq import _scripts
 
-READERS = ("crons", "get", "inspect", "oldest", "scan", "workers")
+READERS = ("batch_progress", "crons", "get", "inspect", "oldest", "scan", "workers")
 REBUILDERS = {"rebuild", "restore", "restore_batch"}  # their door is the other way round: what a rebuild is, they ask
 VERBS = [verb for verb in _scripts.names() if verb not in REBUILDERS]
 WRITERS = tuple(verb for verb in VERBS if verb not in READERS)
+THEN = b"\x10" + uid(10) + b"\x00\x00\x01"  # an item that follows a batch, as lua/_batch.lua packs it
 # A call of each verb that would do something to the queue of `prepared`.
 CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | int]]] = {
     "await_room": ((), {"producer": "p", "wait_ms": 100, "wants": 9, "weighs": 99}),
@@ -29,6 +30,7 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
             "then_body": b"\x01",
         },
     ),
+    "batch_progress": ((), {"batch_id": "b"}),
     "beat": ((), {"worker": "w", "facts": b"\x80", "sweep_ms": 1000}),
     "cancel": ((uid(3),), {}),
     "checkpoint": ((), {"held_by": receipt(), "item_id": uid(1), "lease_ms": 9000, "progress": b"\xc0"}),
@@ -38,10 +40,11 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
     "cron_tick": ((), {"cron_name": "c", "revision": "ab", "seen": 1, "next_at": 2, "last_at": ""}),
     "crons": ((), {"which": "all", "cron_name": "", "offset": 0}),
     "discard": ((uid(2),), {}),
+    "end_again": ((uid(3), b"\xff" + b"\x7f" * 6 + b"f"), {}),
     "enqueue": ((uid(9), b"\x01"), {"stride": 2}),
     "fail": ((receipt(), 1, uid(1), "", "0.5", "broken"), {}),
     "finish": ((receipt(), 1, uid(1)), {}),
-    "finish_unseen": ((receipt(), uid(1), b"\x00" * 6, "0"), {}),
+    "finish_unseen": ((receipt(), uid(1), b"\x00" * 6, "0", "", uid(9), b"\x01", "", ""), {"ending": 1}),
     "finish_with": ((receipt(), uid(1), b"\x02", uid(9), b"\x01", "", ""), {"ending": 1}),
     "finish_and_claim": (
         (receipt(), 1, uid(1)),
@@ -54,6 +57,10 @@ CALLS: dict[str, tuple[tuple[bytes | str | int, ...], dict[str, bytes | str | in
     "pause": ((), {"claim": 1, "enqueue": 1}),
     "purge": ((), {"state": "queued", "limit": 10}),
     "put_back": ((uid(9), "queued", b"\x01" * 7, "", "", "", "", "", ""), {}),
+    "put_back_batch": (
+        (),
+        {"batch_id": "b", "phase": "open", "follow_when": "finished", "in_all": 1, "following": THEN},
+    ),
     "recover": ((), {"limit": 10}),
     "redrive": ((), {"token": "t", "limit": 10}),
     "release": ((receipt(), 1, uid(1)), {}),
@@ -143,6 +150,9 @@ def test_no_queue_yet(scripts: Scripts, verb: str) -> None:
         assert lost == [0]
     elif verb == "put_back":
         assert call(scripts, verb)[0] == [0]  # not put
+        assert not scripts.contents()
+    elif verb == "put_back_batch":
+        assert call(scripts, verb)[0] == b"through"
         assert not scripts.contents()
     else:
         call(scripts, verb)

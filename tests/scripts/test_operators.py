@@ -6,7 +6,7 @@ import pytest
 import redis
 from scripts.harness import START_MS, Scripts, receipt, uid
 
-from reliq.item import TRANSITIONS
+from reliq.states import TRANSITIONS
 
 STATES = ("scheduled", "queued", "in_progress", "orphaned", "dead", "finished", "removed", "")
 IDS = {state: uid(n) for n, state in enumerate(STATES)}
