@@ -166,6 +166,8 @@ class Driver:
             return None
         if isinstance(effect, Listen):
             return self._listen(effect)
+        if effect.then is not None:
+            return self._block_then(effect, effect.then)
         return self._block(effect)
 
     def _attempt(self, command: Command[T]) -> T:
@@ -271,6 +273,35 @@ class Driver:
             log.info("waiting on queue %s: %s", self.session.queue, error)
             time.sleep(_policy.pause_before(1))
         return None
+
+    def _block_then(self, effect: Block, command: Command[T]) -> T:
+        """Waits, and reads what the server did when the wait was over: one flight for both.
+
+        Raises:
+            Retry, ReliqError: as of the command. An error of the wait is one of the command, which was not asked for.
+        """
+        keys = effect.keys or (self.session.keys["wake"],)
+        seconds = min(effect.seconds, self._connector.longest_block)
+        packed = _replies.pack(("BLPOP", *keys, f"{seconds:.3f}")) + _replies.pack(self.session.wire(command))
+        connection = self._take()
+        if effect.breakable:
+            effect.breakable(partial(_shut, connection))
+        limit(connection, min(seconds + MARGIN, self._connector.patience))
+        try:
+            waited, reply = self._both(connection, packed)
+        except (RedisError, OSError, ValueError) as error:  # the last two: it was broken off
+            self._links.drop(connection)
+            raise _replies.from_loss(error, connection) from error
+        limit(connection, self._connector.patience)
+        failure = waited if isinstance(waited, RedisError) else reply
+        if not isinstance(failure, RedisError):
+            self._links.keep(connection)
+            return self.session.accept(command, reply)
+        self._keep(connection, failure)
+        verdict = _replies.from_reply(failure, command, self.session, connection)
+        if isinstance(verdict, ScriptMissing):
+            return self._attempt(command)
+        raise verdict from failure
 
     def _exactly(self, packed: bytes, effect: Block) -> Any:
         """As `_exchange`, and gives the connection up when the time has passed."""

@@ -129,6 +129,8 @@ class AsyncDriver:
             return None
         if isinstance(effect, Listen):
             return await self._listen(effect)
+        if effect.then is not None:
+            return await self._block_then(effect, effect.then)
         return await self._block(effect)
 
     async def _attempt(self, command: Command[T]) -> T:
@@ -180,17 +182,18 @@ class AsyncDriver:
             raise _replies.not_reached(command, self.session, achieved)
         return outcome
 
-    async def _both(self, connection: Any, packed: bytes) -> tuple[Any, Any]:
+    async def _both(self, connection: Any, packed: bytes, patience: float | None = None) -> tuple[Any, Any]:
         """Two replies; those that are errors as values, so that the second one is read in any case."""
+        seconds = patience or self._connector.patience
         try:
-            async with asyncio.timeout(self._connector.patience):
+            async with asyncio.timeout(seconds):
                 await connection.send_packed_command(packed, check_health=False)
                 first = await self._read(connection)
                 ended = isinstance(first, RedisError) and _replies.ends_connection(first)
                 return first, None if ended else await self._read(connection)
         except TimeoutError:
             await self._links.drop(connection)
-            raise RedisTimeoutError(f"no answer in {self._connector.patience:g} s") from None
+            raise RedisTimeoutError(f"no answer in {seconds:g} s") from None
         except BaseException:
             await self._links.drop(connection)
             raise
@@ -239,6 +242,26 @@ class AsyncDriver:
             log.info("waiting on queue %s: %s", self.session.queue, error)
             await asyncio.sleep(_policy.pause_before(1))
         return None
+
+    async def _block_then(self, effect: Block, command: Command[T]) -> T:
+        """Asyncio twin of `Driver._block_then`."""
+        keys = effect.keys or (self.session.keys["wake"],)
+        seconds = min(effect.seconds, self._connector.longest_block)
+        packed = _replies.pack(("BLPOP", *keys, f"{seconds:.3f}")) + _replies.pack(self.session.wire(command))
+        connection = await self._take()
+        try:
+            waited, reply = await self._both(connection, packed, min(seconds + MARGIN, self._connector.patience))
+        except RedisError as error:
+            raise _replies.from_loss(error, connection) from error
+        failure = waited if isinstance(waited, RedisError) else reply
+        if not isinstance(failure, RedisError):
+            self._links.keep(connection)
+            return self.session.accept(command, reply)
+        await self._keep(connection, failure)
+        verdict = _replies.from_reply(failure, command, self.session, connection)
+        if isinstance(verdict, ScriptMissing):
+            return await self._attempt(command)
+        raise verdict from failure
 
     async def _listen(self, effect: Listen) -> Any:
         """Asks, and asks again at each message. A listener that breaks off is made up for by asking."""

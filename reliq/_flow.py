@@ -51,8 +51,7 @@ class Flowing(WindingDown):
 
     def _in_flow(self) -> bool:
         """Whether a request is on its way, or may be sent."""
-        room = self.ledger.capacity(self.pace.rate) - self.ledger.under_way
-        return bool(self._asked) or (self._flows and room >= self._share())
+        return bool(self._asked) or (self._flows and self._room_ahead() >= self._share())
 
     def _flow(self) -> Steps:
         """Sends what may be sent, then takes the oldest answer."""
@@ -65,7 +64,7 @@ class Flowing(WindingDown):
 
     def _room_ahead(self) -> int:
         on_their_way = sum(asked.want for asked in self._asked)
-        return self.ledger.capacity(self.pace.rate) - self.ledger.under_way - on_their_way
+        return self.ledger.capacity(self.pace.rate) - self.ledger.under_way - self.ledger.reserved - on_their_way
 
     def _unsent(self) -> bool:
         """Whether something is to be finished for which there was no request left to go with."""

@@ -78,6 +78,7 @@ class Ledger:
         self.max_items = max_items
         self.held: set[Item] = set()  # claimed and not settled
         self.handled = 0  # of these: those that a handler is through with
+        self.reserved = 0  # that are asked for, and have not come
         self._counts: Counter[str] = Counter()
 
     @property
@@ -117,7 +118,7 @@ class Ledger:
 
         By pace no more than half of it at once: handlers have the one half while the other is on its way.
         """
-        capacity, busy = self.capacity(rate), self.under_way
+        capacity, busy = self.capacity(rate), self.under_way + self.reserved
         low = self._low(capacity)
         if busy > low:
             return 0

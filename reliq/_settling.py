@@ -44,6 +44,10 @@ class Settling:
         self.error: BaseException | None = None
         self._by_name = {source.queue.name: source for source in sources}
 
+    def _hear(self) -> None:
+        """Takes note of what came beside the loop."""
+        raise NotImplementedError
+
     def handed_in(self) -> int:
         """Items that handlers are through with, and that the loop has not looked at."""
         return len(self.finished) + len(self.done)
@@ -52,6 +56,7 @@ class Settling:
         """Files the ends of handlers."""
         finished = [self.finished.popleft() for _ in range(len(self.finished))]
         done = [self.done.popleft() for _ in range(len(self.done))]
+        self._hear()  # not before: what a handler is through with must be known to be held
         self.pace.add(len(finished) + len(done), self.clock())
         self.ledger.handled += len(finished) + len(done)
         if len(self.sources) == 1:

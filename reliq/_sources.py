@@ -13,7 +13,9 @@ from reliq._plans import Block, Plan
 from reliq._session import Session
 from reliq.item import Claimed, Item
 
+LATE = 0.5  # seconds that an answer may be late, where the server notes an idle worker for one second longer than asked
 SHORTEST = 0.01  # seconds of a wait on the server, also where something is due sooner
+Breakable = Callable[[Callable[[], object]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,35 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """How a wait on the server ended.
+
+    Attributes:
+        key: the wake-up key that had a token, None where none had, or where nobody knows.
+        items: what was claimed when it ended.
+        noted: seconds for which the server has the worker as idle from now on.
+    """
+
+    key: bytes | None = None
+    items: Claimed | None = None
+    noted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
-    """Begin to wait for a token on the server, beside this loop. When that ends, `Turns.rung` is called."""
+    """Begin to run a plan that waits on the server, beside this loop. `Turns.rung` is called with what it heard.
+
+    Attributes:
+        plan: makes it from what is told how to break the wait off.
+    """
 
     queue: Any
-    keys: tuple[bytes, ...]
-    seconds: float
+    plan: Callable[[Breakable | None], Plan[Heard]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """Break a wait on the server off, and return when `Turns.rung` has been called for the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +80,7 @@ class Wait:
     seconds: float | None
 
 
-Effect = Call | Begin | End | Listen | Wait
+Effect = Call | Begin | End | Listen | Hush | Wait
 Steps = Generator[Effect, Any, Any]
 
 
@@ -135,8 +160,7 @@ def ask(
         unreadable += reply.items.unreadable
         if reply.items or not (reply.more or reply.broken or ended or session.abandoned):
             reply.items.lost, reply.items.unreadable = lost, unreadable
-            due = request.wait if reply.next_ms < 0 else min(request.wait, reply.next_ms / 1000)
-            return reply.items, max(SHORTEST, due)
+            return reply.items, _noted(request, reply)
 
 
 def _command(
@@ -149,7 +173,36 @@ def _command(
     return _commands.claim(session, request.count, lease=request.lease, **made)
 
 
-def listen(keys: tuple[bytes, ...], seconds: float, breakable: Callable[[Any], object] | None) -> Plan[bytes | None]:
+def listen(keys: tuple[bytes, ...], seconds: float, breakable: Breakable | None) -> Plan[Heard]:
     """Waits for a token on any of the keys."""
     token: bytes | None = yield Block(seconds, keys, breakable)
-    return token
+    return Heard(token)
+
+
+def listen_and_claim(
+    session: Session,
+    request: _plans.ClaimRequest,
+    worker: bytes,
+    seconds: float,
+    breakable: Breakable | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan[Heard]:
+    """Waits for a token, and claims in the same flight. Where there is nothing, the worker is noted as idle again.
+
+    What is claimed counts as held from when the wait began: no lease must be thought to last longer than it does.
+    """
+    began = clock()
+    with _plans._receipt(session) as receipt:
+        command = _command(session, request, worker, (), receipt, began)
+        reply: _commands.ClaimReply = yield Block(seconds, (), breakable, then=command)
+        yield from _plans.set_aside(reply)
+    stood_still = clock() - began > seconds + LATE  # the server may have forgotten this worker meanwhile
+    if reply.items or reply.more or reply.broken or stood_still:
+        return Heard(items=reply.items)
+    return Heard(items=reply.items, noted=_noted(request, reply))
+
+
+def _noted(request: _plans.ClaimRequest, reply: _commands.ClaimReply) -> float:
+    due = request.wait if reply.next_ms < 0 else min(request.wait, reply.next_ms / 1000)
+    return max(SHORTEST, due)

@@ -10,17 +10,19 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from reliq import _plans, _policy
 from reliq._flow import Flowing
 from reliq._ledger import LINGER, Shares
 from reliq._settling import AWAY
-from reliq._sources import Buffer, Call, Listen, Source, Steps, Wait, ask
+from reliq._sources import Buffer, Call, Heard, Listen, Source, Steps, Wait, ask, listen, listen_and_claim
 from reliq._winding_down import VITAL
 from reliq._worker_options import Options, Vitals
 from reliq.item import Claimed
 
+LEASES = 4  # a wait that ends in a claim takes no more than a quarter of the lease
 STANDSTILL = 1.0  # seconds without an item handled after which the surplus goes back
 
 
@@ -45,13 +47,18 @@ class Turns(Flowing):
         self._prepare()
         self._shares = Shares(options.weights)
         self._name = os.urandom(16)
-        self._rings: deque[bytes | None] = deque()
-        self._listening = self._empty = False
+        self._rings: deque[Heard] = deque()
+        self._listening = self._empty = self._fed = False
         self._ends_at = None if options.max_seconds is None else clock() + options.max_seconds
 
-    def rung(self, key: bytes | None) -> None:
-        """The wait on the server is over: there is something in a queue, or (None) it is time to ask again."""
-        self._rings.append(key)
+    def rung(self, heard: Heard) -> None:
+        """The wait on the server is over: there is something in a queue, or it has come already, or it is time to ask.
+
+        Items go to the handlers at once, and the loop takes note of them when it is its turn.
+        """
+        self._rings.append(heard)
+        if heard.items:
+            self.buffer.put(heard.items, 0)
 
     def facts(self) -> Mapping[str, Any]:
         """What the worker says of itself: fields of `WorkerInfo`. From any thread."""
@@ -76,14 +83,14 @@ class Turns(Flowing):
         return bool(self.stopping or self.error or self._empty or out_of_time or self.ledger.full())
 
     def _turn(self) -> Steps:
-        self._hear()
         self._collect()
         self._take_back_surplus()
         for source in self.sources:
             yield from self._settle(source)
+        fed, self._fed = self._fed and not self.ledger.idle, False
         if self._in_flow():
             yield from self._flow()
-        else:
+        elif not fed:  # else all handlers have something to do, and there is no more
             sure = yield from self._fill()
             for source in self.sources:
                 yield from self._finish(source)
@@ -97,11 +104,14 @@ class Turns(Flowing):
     def _hear(self) -> None:
         """Not done by the one who rings: a ring must not be undone by an answer that is on its way."""
         while self._rings:
-            key = self._rings.popleft()
+            heard = self._rings.popleft()
             for source in self.sources:
-                if key is None or source.wake_key == key:
-                    source.noted_until = 0.0
-            self._listening = False
+                if heard.key is None or source.wake_key == heard.key:
+                    source.noted_until = self.clock() + heard.noted if heard.noted else 0.0
+            if heard.items is not None:
+                self._fed = 0 < len(heard.items) < self.ledger.reserved
+                self._noted(self.sources[0], heard.items)
+            self._listening, self.ledger.reserved = False, 0
 
     def _take_back_surplus(self) -> None:
         """What was claimed while handlers were fast does not wait behind those that have come to stand still."""
@@ -169,10 +179,14 @@ class Turns(Flowing):
         return self.ledger.idle and waits
 
     def _came(self, source: Source, items: Claimed) -> None:
+        self._noted(source, items)
+        if items:
+            self.buffer.put(items, source.rank)
+
+    def _noted(self, source: Source, items: Claimed) -> None:
         if items:
             source.renewals.watch(items)
             self.ledger.claimed(items)
-            self.buffer.put(items, source.rank)
         if self.vitals:
             self.vitals.claimed()
 
@@ -191,12 +205,22 @@ class Turns(Flowing):
         yield Wait(0.0 if at_once and not self._away() else self._patience())
 
     def _listen(self) -> Steps:
-        """Waits for all queues at once, where each has this worker as idle."""
+        """Waits for all queues at once, where each has this worker as idle. What one queue has then is claimed at once.
+
+        Not with a short lease: of what comes, it is as old as the wait.
+        """
         until = min(source.noted_until for source in self.sources) - self.clock()
-        if until > 0 and self.ledger.room(self.pace.rate):
-            self._listening = True
+        room = self.ledger.room(self.pace.rate)
+        if until <= 0 or not room:
+            return
+        first, self._listening = self.sources[0], True
+        if len(self.sources) > 1 or self.options.return_when_empty or self.options.lease < LEASES * until:
             keys = tuple(source.wake_key for source in self.sources)
-            yield Listen(self.sources[0].queue, keys, until)
+            yield Listen(first.queue, partial(listen, keys, until))
+        else:
+            self.ledger.reserved = room
+            request = _plans.ClaimRequest(room, self.options.lease, _policy.BLOCK)
+            yield Listen(first.queue, partial(listen_and_claim, first.session, request, self._name, until))
 
     def _away(self) -> bool:
         """Whether nothing can be done before an unreachable server is asked again."""

@@ -8,7 +8,7 @@ from reliq import _plans
 from reliq._handlers import about
 from reliq._ledger import LINGER
 from reliq._settling import AWAY, Settling
-from reliq._sources import Buffer, Call, Source, Steps, Wait, ask
+from reliq._sources import Buffer, Call, Hush, Source, Steps, Wait, ask
 from reliq._worker_options import Vitals
 from reliq.errors import ReliqError
 from reliq.item import Item
@@ -34,6 +34,7 @@ class WindingDown(Settling):
         self.enough = 1
         self.abandoned: list[Item] = []
         self.stopping, self._hurry = False, False
+        self._refused = False  # whether the server said no to the question what a claim had brought
         self._ended_at: float | None = None  # when the last handler had ended, and the server was away
 
     def _drain(self) -> Steps:
@@ -51,19 +52,20 @@ class WindingDown(Settling):
     def _wind_down(self) -> Steps:
         """Gives back at once what no handler has begun, so that nobody waits for handlers that run; then these."""
         self.stopping, self.enough = True, 1
+        yield Hush()
+        self._hear()
         yield from self._drain()
-        if self.error is not None and not isinstance(self.error, ReliqError):
-            yield from self._reclaim()
         timeout = self.options.shutdown_timeout
         give_up_at = None if timeout is None else self.clock() + timeout
         while True:
+            yield from self._reclaim()
             self._give_back(self.buffer.take_back())
             self._collect()
             for source in self.sources:
                 yield from self._settle_last(source)
             self._tell_vitals()
             late = give_up_at is not None and self.clock() >= give_up_at
-            if not self.ledger.held or self._hurry or late or self._in_vain():
+            if self._hurry or late or self._in_vain() or not (self.ledger.held or self._unclear()):
                 break
             if not self.handed_in():
                 yield Wait(self._patience_at_the_end(give_up_at))
@@ -89,18 +91,25 @@ class WindingDown(Settling):
         due += [VITAL] if self.vitals else []
         return max(0.0, min(due)) if due else None
 
+    def _unclear(self) -> bool:
+        """Whether there are claims that were broken off, and nobody knows what they brought."""
+        return not self._refused and any(source.session.abandoned for source in self.sources)
+
     def _reclaim(self) -> Steps:
         """A claim that was broken off may have brought items that nobody saw. They go back as well."""
         for source in self.sources:
-            if source.session.abandoned:
-                request = _plans.ClaimRequest(1, self.options.lease, 0.0)
+            while source.session.abandoned and not self._refused and self.clock() >= source.again_at:
+                request = _plans.ClaimRequest(0, self.options.lease, 0.0)  # what that claim brought, and no more
                 try:
                     items, _ = yield from self._called(source, Call(source.queue, ask(source.session, request)))
-                except (*AWAY, ReliqError) as error:
+                except AWAY:
+                    break
+                except ReliqError as error:
                     log.warning("queue %s: %s", source.queue.name, error, extra={"reliq_queue": source.queue.name})
-                else:
-                    self.ledger.claimed(items)
-                    self._give_back(items)
+                    self._refused = True
+                    break
+                self.ledger.claimed(items)
+                self._give_back(items)
 
     def _settle_last(self, source: Source) -> Steps:
         """Settles, or leaves to the lease what can't be settled any more."""

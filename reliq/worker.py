@@ -21,10 +21,10 @@ from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._pipe import Pipe
-from reliq._policy import Seconds
+from reliq._policy import Retry, Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
-from reliq._sources import Begin, Call, Effect, End, Listen, Source, Wait, listen
+from reliq._sources import Begin, Call, Effect, End, Heard, Hush, Listen, Source, Wait
 from reliq._thread_buffer import Gate, ThreadBuffer
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
@@ -212,8 +212,8 @@ class _Running:
         self.turns.stop()
         self._gate.open()
 
-    def rung(self, key: bytes | None) -> None:
-        self.turns.rung(key)
+    def rung(self, heard: Heard) -> None:
+        self.turns.rung(heard)
         self._gate.open()
 
     # The loop
@@ -242,6 +242,8 @@ class _Running:
             return self._pipe.end()
         if isinstance(effect, Wait):
             return self._gate.wait(effect.seconds)
+        if isinstance(effect, Hush):
+            return self._bell.stop()
         return self._bell.listen(effect)
 
     # Everything beside it
@@ -320,12 +322,12 @@ class _Bell:
     def _work(self) -> None:
         while (effect := self._asked.get()) is not None and not self._stopped:
             try:
-                key = effect.queue._driver.run(listen(effect.keys, effect.seconds, self._breakable))
-            except (ReliqError, OSError, ValueError) as error:
+                heard = effect.queue._driver.once(effect.plan(self._breakable))
+            except (Retry, ReliqError, OSError, ValueError) as error:
                 log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
-                key = None
+                heard = Heard()
             self._break_off = None
-            self._running.rung(key)
+            self._running.rung(heard)
 
     def _breakable(self, break_off: Any) -> None:
         self._break_off = break_off

@@ -16,10 +16,10 @@ from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._pipe_async import AsyncPipe
-from reliq._policy import Seconds
+from reliq._policy import Retry, Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
-from reliq._sources import Begin, Call, Effect, End, Listen, Source, Wait, listen
+from reliq._sources import Begin, Call, Effect, End, Heard, Hush, Listen, Source, Wait
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
 from reliq.errors import ReliqError
@@ -178,17 +178,24 @@ class _Running:
             return await self._pipe.end()
         if isinstance(effect, Wait):
             return await self._gate.wait(effect.seconds)
+        if isinstance(effect, Hush):
+            return await self._hush()
         self._bell = asyncio.create_task(self._listen(effect), name="reliq-bell")
         return None
 
     async def _listen(self, effect: Listen) -> None:
-        key = None
+        heard = Heard()
         try:
-            key = await effect.queue._driver.run(listen(effect.keys, effect.seconds, None))
-        except (ReliqError, OSError) as error:
+            heard = await effect.queue._driver.once(effect.plan(None))
+        except (Retry, ReliqError, OSError) as error:
             log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
-        self.turns.rung(key)
+        self.turns.rung(heard)
         self._gate.open()
+
+    async def _hush(self) -> None:
+        if self._bell:
+            self._bell.cancel()
+            await asyncio.wait([self._bell])
 
     def _cancelled(self) -> None:
         """The task that runs this worker is cancelled: so are the handlers, and their items go back."""

@@ -58,12 +58,14 @@ def failover(options: Options, method: str, *, yes: bool) -> None:
     if ready.reasons:
         raise Stop(Exit.REFUSED, "nothing was done: " + "; ".join(ready.reasons))
     confirm(f"Make one of {_list(ready)} the master instead of {_place(ready.master)}?", yes=yes)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         limit = PATIENCE if options.timeout is None else options.timeout
         report = run(options.server(), timeout=limit, method=method, on_progress=options.note)
     except FailoverRefused as error:
         raise Stop(Exit.REFUSED, str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     options.out().record(_record(report))
 
 

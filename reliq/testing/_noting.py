@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reliq._commands import ClaimReply
-from reliq._plans import Effect, Plan
+from reliq._plans import Block, Effect, Plan
 from reliq._session import Command
 from reliq.item import Item
 from reliq.outcomes import Failed
@@ -45,9 +45,10 @@ class Noting:
             plan.close()
 
     def _effect(self, effect: Effect) -> Plan[Any]:
-        if not isinstance(effect, Command):
+        command = effect.then if isinstance(effect, Block) else effect
+        if not isinstance(command, Command):
             return (yield effect)
-        with self.noted(effect) as outcome:
+        with self.noted(command) as outcome:
             outcome.append((yield effect))
         return outcome[0]
 

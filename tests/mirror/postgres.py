@@ -80,7 +80,8 @@ class Postgres:
             family = psutil.Process(self._process.pid).children(recursive=True)
             self._process.kill()
             for child in family:
-                child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself when its parent does
+                    child.kill()
             self._process.wait()
             psutil.wait_procs(family, timeout=10)
 
