@@ -46,8 +46,8 @@ class Pipe:
         try:
             command: Any = next(plan)
             connection = self._send(command)
-        except BaseException:
-            plan.close()  # at once, so that it notes what it may have left behind
+        except BaseException as error:
+            plan.throw(error)  # at once, so that it notes what it may have left behind
             raise
         self._sent.append(Sent(plan, command, connection))
 

@@ -39,8 +39,8 @@ class AsyncPipe:
         try:
             command: Any = next(plan)
             connection = await self._send(command)
-        except BaseException:
-            plan.close()  # at once, so that it notes what it may have left behind
+        except BaseException as error:
+            plan.throw(error)  # at once, so that it notes what it may have left behind
             raise
         self._sent.append(Sent(plan, command, connection))
 

@@ -11,7 +11,9 @@ from reliq import _commands, _ids, _policy
 from reliq._commands import ClaimReply
 from reliq._plans.effects import Block, Clock, Plan
 from reliq._plans.settling import finish_lost
+from reliq._policy import Applied, Retry
 from reliq._session import Session
+from reliq.errors import Unavailable
 from reliq.item import Claimed, Item
 
 
@@ -31,12 +33,22 @@ def _receipt(session: Session) -> Iterator[bytes]:
     Where the claim is broken off, by an error or a cancelled task, it may have taken items whose reply nobody read. The
     next claim asks with the same receipt and gets them, instead of their lease running out.
     """
-    receipt = session.abandoned_receipt() or _ids.new_receipt()
+    before = session.abandoned_receipt()
+    receipt = before or _ids.new_receipt()
     try:
         yield receipt
-    except BaseException:
-        session.abandoned.append(receipt)
+    except BaseException as error:
+        if before:
+            session.abandoned.insert(0, receipt)
+        elif _may_have_been_applied(error):
+            session.abandoned.append(receipt)
         raise
+
+
+def _may_have_been_applied(error: BaseException) -> bool:
+    if isinstance(error, Retry):
+        return error.applied is Applied.MAYBE
+    return not isinstance(error, Unavailable) or error.may_have_been_applied
 
 
 def claim(session: Session, request: ClaimRequest, *, clock: Clock = time.monotonic) -> Plan[Claimed]:
@@ -85,5 +97,12 @@ def finish_and_claim(
 
 def set_aside(reply: ClaimReply) -> Plan[None]:
     """Buries items whose payload can't be decoded: their bytes stay, a person decides."""
-    if reply.broken:
+    if not reply.broken:
+        return
+    try:
         yield _commands.fail([_commands.Failure(item, f"unreadable: {e}", dead=True) for item, e in reply.broken])
+    except Retry as failure:
+        raise Retry(str(failure), Applied.MAYBE) from failure  # the claim was applied, whatever became of this
+    except Unavailable as error:
+        error.may_have_been_applied = True
+        raise
