@@ -18,7 +18,7 @@ from reliq.errors import ReliqError
 from reliq.item import Claimed, Item
 
 DEPTH = 2  # requests on their way: one that the server works on, and one that it finds when it is through with that
-LEAST = 32  # items of a request: with fewer the server has more to do for the request than for its items
+LEAST = 64  # items of a request: with fewer, requests cost the server more than they save
 
 
 @dataclass(frozen=True, slots=True)
