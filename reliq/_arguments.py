@@ -44,7 +44,7 @@ def lease_length(lease: Seconds) -> float:
 
 
 def patience(wait: Seconds) -> float:
-    return _policy.seconds(wait, "wait", low=0, high=86400.0)
+    return 0.0 if wait == 0 else _policy.seconds(wait, "wait", low=0, high=86400.0)
 
 
 def durability(value: object, default: Durability, *, mirrored: bool) -> Durability:
@@ -145,7 +145,7 @@ def following(session: Session, then: object) -> list[_commands.Body]:
 
 def batch_spec(session: Session, batch_id: str | None, when: str, then: New) -> _commands.BatchSpec:
     """A batch, whose following item has an id of its own making: the same each time for the same batch."""
-    key = _ids.new_keys(1)[0] if batch_id is None else _ids.pack(_ids.check(batch_id, "a batch's id"))
+    key = _ids.new_key() if batch_id is None else _ids.pack(_ids.check(batch_id, "a batch's id"))
     if not isinstance(then, New):
         raise InvalidArgument("then= takes a reliq.New")
     follower = hashlib.sha256(b"then " + key).digest()[:16]

@@ -36,6 +36,13 @@ def new_keys(count: int) -> list[bytes]:
     ]
 
 
+def new_key() -> bytes:
+    """One of them, for a third of the price of a list."""
+    ms, rest = divmod(time.time_ns(), 1_000_000)
+    noise = int.from_bytes(os.urandom(8))
+    return _HALVES(ms << 16 | 0x7000 | rest * 4096 // 1_000_000, noise & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000)
+
+
 def stream_of_keys(block: int = 100) -> Iterator[bytes]:
     """New ids without end, made in blocks: one at a time the system call for the noise costs more than the id.
 

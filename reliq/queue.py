@@ -159,8 +159,8 @@ class Queue(Holding, Operating):
 
         If the caller dies in this call, the item was added whole or not at all.
         """
-        new, patience = New(payload, id, delay, at, headers, group), _arguments.patience(wait)
-        body = _plans.body_of(self._session, new, iter(_ids.new_keys(1)))
+        body = _plans.body_of_one(self._session, payload, id, delay, at, headers, group)
+        patience = _arguments.patience(wait)
         level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         self._driver.register()
         if level.level == "checkpointed":

@@ -106,8 +106,8 @@ class AsyncQueue(AsyncHolding, AsyncOperating):
         durability: str | None = None,
     ) -> Enqueued:
         """Asyncio twin of `Queue.enqueue`."""
-        new, patience = New(payload, id, delay, at, headers, group), _arguments.patience(wait)
-        body = _plans.body_of(self._session, new, iter(_ids.new_keys(1)))
+        body = _plans.body_of_one(self._session, payload, id, delay, at, headers, group)
+        patience = _arguments.patience(wait)
         level = _arguments.durability(durability, self._durability, mirrored=self._checkpointed is not None)
         await self._driver.register()
         if level.level == "checkpointed":

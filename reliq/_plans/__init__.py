@@ -9,7 +9,7 @@ from __future__ import annotations
 from reliq._plans.claiming import ClaimRequest, claim, finish_and_claim, set_aside
 from reliq._plans.claiming import _receipt as _receipt
 from reliq._plans.effects import Block, Clock, Effect, Listen, Plan, Sleep
-from reliq._plans.enqueuing import batch, body_of, enqueue, enqueue_many
+from reliq._plans.enqueuing import batch, body_of, body_of_one, enqueue, enqueue_many
 from reliq._plans.operating import peek, purge, recover, redrive, scan_page
 from reliq._plans.repeating import in_batches, persist
 from reliq._plans.settling import fail, finish, finish_lost, finish_unseen, finish_with
@@ -26,6 +26,7 @@ __all__ = [
     "Sleep",
     "batch",
     "body_of",
+    "body_of_one",
     "claim",
     "drain",
     "enqueue",

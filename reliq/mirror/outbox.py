@@ -14,7 +14,6 @@ from reliq._keys import check_name
 from reliq._policy import Seconds
 from reliq._session import Session
 from reliq.errors import InvalidArgument
-from reliq.item import New
 from reliq.mirror import _sql
 from reliq.mirror._transactions import AsyncHandle, AsyncTransaction, Transaction, async_transaction_of, transaction_of
 from reliq.queue import Queue
@@ -92,7 +91,7 @@ def enqueue_in(
 
     If the caller dies before it has committed there is no item; after that it will be enqueued.
     """
-    body = _plans.body_of(_session_of(queue), New(payload, id, delay, at, headers, group), iter(_ids.new_keys(1)))
+    body = _plans.body_of_one(_session_of(queue), payload, id, delay, at, headers, group)
     parameters = {
         "queue": queue if isinstance(queue, str) else queue.name,
         "id": body.key,

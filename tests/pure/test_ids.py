@@ -3,13 +3,14 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reliq import InvalidArgument
-from reliq._ids import MAX_ID, check, new_keys, new_receipt, pack, stream_of_keys, unpack
+from reliq._ids import MAX_ID, check, new_key, new_keys, new_receipt, pack, stream_of_keys, unpack
 
 printable = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=60)
 ids = st.one_of(printable, st.uuids().map(str), st.text("abc", min_size=16, max_size=16))
@@ -31,10 +32,11 @@ def test_uuids_are_short_on_the_server() -> None:
     assert unpack(pack("sixteen bytes ok")) == "sixteen bytes ok"
 
 
-def test_new_ids_are_uuids_of_version_7() -> None:
+@pytest.mark.parametrize("make", [new_key, lambda: new_keys(1)[0]], ids=["alone", "in a list"])
+def test_new_ids_are_uuids_of_version_7(make: Callable[[], bytes]) -> None:
     """Version, variant and the time in milliseconds are where RFC 9562 has them."""
     before = time.time_ns() // 1_000_000
-    key = new_keys(1)[0]
+    key = make()
     after = time.time_ns() // 1_000_000
     made = uuid.UUID(unpack(key))
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
