@@ -102,9 +102,11 @@ class Session:
         return (*self.head(command.script), self.epoch, self.now_ms, *command.args)
 
     def accept(self, command: Command[T], reply: Reply) -> T:
-        """Reads a reply, and learns the epoch from it.
+        """Reads a reply, and learns the epoch from it where none is known yet.
 
-        What is known stays known: a call that was sent before, by another thread, may find the queue gone.
+        What is known stays known: a call that another thread had sent before that may find the queue gone, or another
+        one in its place, and be right; those who know of the first one are to be told.
         """
-        self.epoch = reply[1] or self.epoch
+        if not self.epoch:
+            self.epoch = reply[1]
         return command.decode(reply)
