@@ -33,6 +33,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_LEASE = 24 * 3600.0  # seconds; a lost worker's items come back no sooner than their lease ends
 MAX_DELAY = 10 * 365 * 86400.0
 BLOCK = 4.0  # seconds; what an idle worker waits in one go: a dead link is noticed after this and the socket timeout
+MARGIN = 1.0  # seconds beyond the end of a wait on the server after which silence means that the link is gone
 MIN_PAUSE, MAX_PAUSE = 0.01, 1.0  # seconds between attempts
 
 Seconds = float | int | dt.timedelta
