@@ -20,7 +20,8 @@ ORDER = """
     _ledger _handlers _worker_options _sources _settling _winding_down _flow _turns
     _schedule _cron
     _lifeline _server_files _server embedded
-    connect _replies _sentinel_link _sentinel _links _links_async _calls _calls_async _waits _waits_async _driver _driver_async
+    connect _replies _sentinel_link _sentinel _links _links_async _calls _calls_async _waits _waits_async
+    _driver _driver_async
     _pipe _pipe_async
     _admin _site _ready _handover failover rights _advisories _findings _findings_site doctor
     _coalesce _coalesce_async
