@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from reliq.outcomes import Failed
 from reliq.testing.history import History, dead_of
 
 T = TypeVar("T")
+Pair = tuple[bytes, bytes]  # receipt and id
+
+REMEMBERED = 10_000  # settled items that a process knows, to note what it tries with their receipts after that
 
 # Of each script that settles: the verb that it is on record as, and how many arguments an item has in a run.
 _RUNS = {"finish": ("finish", 1), "finish_and_claim": ("finish", 1), "release": ("release", 1), "fail": ("fail", 4)}
@@ -25,7 +29,8 @@ class Noting:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._items: dict[tuple[bytes, bytes], Item] = {}
+        self._items: dict[Pair, Item] = {}
+        self._settled: deque[Pair] = deque()
 
     def seen(self, plan: Plan[T]) -> Plan[T]:
         """The same plan, with each command noted when it is yielded and when its answer comes back."""
@@ -63,6 +68,7 @@ class Noting:
             with self._history.settling(verb, held) as answer:
                 yield outcome
                 answer.update(_answer(command, outcome[0]))
+            self._settle(held)
         if outcome and isinstance(outcome[0], ClaimReply):
             self._claimed(outcome[0])
 
@@ -78,6 +84,11 @@ class Noting:
         else:
             return None, []
         return verb, [self._items[pair] for pair in pairs if pair in self._items]
+
+    def _settle(self, items: list[Item]) -> None:
+        self._settled.extend((item.proof, item.key) for item in items)
+        while len(self._settled) > REMEMBERED:
+            self._items.pop(self._settled.popleft(), None)
 
     def _claimed(self, reply: ClaimReply) -> None:
         items = [*reply.items, *(item for item, _ in reply.broken)]
