@@ -7,7 +7,6 @@ a handler is idle; one for each queue renews. A handler that blocks for long doe
 from __future__ import annotations
 
 import logging
-import queue as queues
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,20 @@ from types import FrameType
 from typing import Any
 
 from reliq import _arguments, _worker_options
+from reliq._bell import Bell
 from reliq._handler_threads import HandlerThread
 from reliq._handlers import Policies, about
 from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._pipe import Pipe
-from reliq._policy import Retry, Seconds
+from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
-from reliq._sources import Begin, Call, Effect, End, Heard, Hush, Listen, Source, Wait
+from reliq._sources import Begin, Call, Effect, End, Heard, Hush, Source, Wait
 from reliq._thread_buffer import Gate, ThreadBuffer
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
-from reliq.errors import ReliqError
 from reliq.item import Item
 from reliq.queue import Queue
 
@@ -181,7 +180,7 @@ class _Running:
             HandlerThread(number, handlers, options, self._buffer, self.turns, self._gate)
             for number in range(options.concurrency)
         ]
-        self._bell = _Bell(self)
+        self._bell = Bell(self.rung)
         kind = worker.extras.kind or "threads"
         self._pipe = Pipe(sources[0].queue._driver)
         self._housekeeper = Housekeeper(
@@ -291,45 +290,3 @@ class _Running:
             self.stop()
 
         return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-
-
-class _Bell:
-    """A thread that waits on the server, so that the loop can wait for this and for handlers at once."""
-
-    def __init__(self, running: _Running) -> None:
-        self._running = running
-        self._asked: queues.SimpleQueue[Listen | None] = queues.SimpleQueue()
-        self._break_off: Any = None
-        self._stopped = False
-        self._thread: threading.Thread | None = None
-
-    def listen(self, effect: Listen) -> None:
-        """Begins a wait; `rung` is called at its end."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="reliq-bell", daemon=True)
-            self._thread.start()
-        self._asked.put(effect)
-
-    def stop(self) -> None:
-        """Breaks a wait off and ends."""
-        self._stopped = True
-        self._asked.put(None)
-        if self._thread:
-            if break_off := self._break_off:
-                break_off()
-            self._thread.join()
-
-    def _work(self) -> None:
-        while (effect := self._asked.get()) is not None and not self._stopped:
-            try:
-                heard = effect.queue._driver.once(effect.plan(self._breakable))
-            except (Retry, ReliqError, OSError, ValueError) as error:
-                log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
-                heard = Heard()
-            self._break_off = None
-            self._running.rung(heard)
-
-    def _breakable(self, break_off: Any) -> None:
-        self._break_off = break_off
-        if self._stopped:
-            break_off()

@@ -31,7 +31,7 @@ ORDER = """
     queue queue_async cron
     _outlets health _wire _renewer _renewer_program _renewals_process _renewals
     _supervised _child _supervisor
-    _limits _coroutines _thread_buffer _handler_threads _handler_tasks _resolver _housekeeper
+    _limits _coroutines _bell _thread_buffer _handler_threads _handler_tasks _resolver _housekeeper
     worker worker_async
     mirror
     __init__ testing demo cli
