@@ -8,9 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from reliq._policy import Retry
 from reliq._sources import Heard, Listen
-from reliq.errors import ReliqError
 
 log = logging.getLogger("reliq.worker")
 
@@ -49,8 +47,8 @@ class Bell:
         while (effect := self._asked.get()) is not None and not self._stopped:
             try:
                 heard = effect.queue._driver.once(effect.plan(self._breakable))
-            except (Retry, ReliqError, OSError, ValueError) as error:
-                log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
+            except Exception as error:  # noqa: BLE001  whatever it is, the claim that follows will tell it
+                log.info("waiting: %s", error)
                 heard = Heard()
             self._break_off = None
             self._rung(heard)

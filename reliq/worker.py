@@ -248,8 +248,13 @@ class _Running:
     # Everything beside it
 
     def _start(self) -> None:
-        for renewals in self._renewals:
-            renewals.start()
+        try:
+            for renewals in self._renewals:
+                renewals.start()
+        except BaseException:
+            for renewals in self._renewals:
+                renewals.stop()
+            raise
         for handler in self._threads:
             handler.thread.start()
         if self._watchdog:

@@ -16,13 +16,12 @@ from reliq._housekeeper import Housekeeper
 from reliq._ledger import WorkerReport
 from reliq._limits import GRACE, Watchdog
 from reliq._pipe_async import AsyncPipe
-from reliq._policy import Retry, Seconds
+from reliq._policy import Seconds
 from reliq._renewals import Renewals, renewals_for
 from reliq._resolver import duties
 from reliq._sources import Begin, Call, Effect, End, Heard, Hush, Listen, Source, Wait
 from reliq._turns import Turns
 from reliq._worker_options import Handler, Vitals
-from reliq.errors import ReliqError
 from reliq.item import Item
 from reliq.queue_async import AsyncQueue
 
@@ -187,8 +186,8 @@ class _Running:
         heard = Heard()
         try:
             heard = await effect.queue._driver.once(effect.plan(None))
-        except (Retry, ReliqError, OSError) as error:
-            log.info("waiting: %s", error)  # the claim that follows will tell what is wrong
+        except Exception as error:  # noqa: BLE001  whatever it is, the claim that follows will tell it
+            log.info("waiting: %s", error)
         self.turns.rung(heard)
         self._gate.open()
 
