@@ -61,9 +61,10 @@ ROLES: dict[str, Role] = {
     "monitor": Role(_READING, lists=True),
     "mirror": Role(
         (
-            *(*_READING, "batch", "enqueue", "mirror", "put_back", "put_back_batch", "rebuild", "restore"),
-            *("restore_batch", "end_again"),
+            *(*_READING, "await_room", "batch", "end_again", "enqueue", "mirror", "put_back", "put_back_batch"),
+            *("rebuild", "restore", "restore_batch"),
         ),
+        blocks_on=("room",),
         registers=True,
         lists=True,
         direct=("HSCAN", "XRANGE", "XREAD", "XTRIM"),

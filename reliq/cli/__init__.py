@@ -87,7 +87,7 @@ def main(ctx: click.Context, timeout: float | None) -> None:
     """Reliable FIFO queues in Redis or Valkey.
 
     Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 nothing found, 4 server
-    unreachable, 5 refused, 6 partly done.
+    unreachable, 5 refused, 6 partly done, 7 two sides differ.
     """
     options = ctx.ensure_object(Options)
     options.timeout = timeout

@@ -27,7 +27,7 @@ def _shared(*, environment: bool) -> list[click.Option]:
             metavar="URL",
             envvar="RELIQ_URL" if environment else None,
             show_envvar=True,
-            help="Server: redis://, rediss://, unix:// or embedded:///directory.",
+            help="Server: redis://, rediss://, unix://, redis+sentinel:// or embedded:///directory.",
             **common,
         ),
         click.Option(

@@ -49,6 +49,11 @@ def row(info: ItemInfo, now: float) -> dict[str, Any]:
     }
 
 
+def listed(options: Options, info: ItemInfo, now: float) -> dict[str, Any]:
+    """An item in a list: what a table has room for, or all that is known."""
+    return row(info, now) if options.output == "table" else row(info, now) | details(info)
+
+
 def details(info: ItemInfo) -> dict[str, Any]:
     """Everything about one item."""
     known = {
@@ -129,7 +134,7 @@ def preview(options: Options, queue: Queue, infos: Iterable[ItemInfo], what: str
     from reliq.cli._queues import server_time
 
     now = server_time(queue)
-    count = options.out().rows(COLUMNS, (row(info, now) for info in infos))
+    count = options.out().rows(COLUMNS, (listed(options, info, now) for info in infos))
     if not count:
         raise Stop(Exit.NOTHING_FOUND, "no such items")
     options.note(f"would {what} {count} items; nothing was done")

@@ -12,7 +12,7 @@ from reliq.cli._base import Group
 from reliq.cli._exit import Exit, Stop, say
 from reliq.cli._options import F, Options, dry_run_option, duration_option, yes_option
 from reliq.cli._queues import counts_of, server_time
-from reliq.cli._selection import COLUMNS, Ids, act, agree, chosen, details, preview, row
+from reliq.cli._selection import COLUMNS, Ids, act, agree, chosen, details, listed, preview
 from reliq.info import ItemInfo
 from reliq.outcomes import Moved
 from reliq.states import ItemState, sources
@@ -38,12 +38,12 @@ def item() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Items at most.")
 @click.pass_obj
 def ls(options: Options, name: str, state: str, older_than: float | None, limit: int) -> None:
-    """List the items of one state, oldest first."""
+    """List the items of one state, oldest first; with -o json or jsonl all that is known of each."""
     with closing(options.queue(name)) as target:
         counts_of(target)
         now = server_time(target)
         infos = chosen(target, state, older_than=older_than, limit=limit, now=now)
-        found = options.out().rows(COLUMNS, (row(info, now) for info in infos))
+        found = options.out().rows(COLUMNS, (listed(options, info, now) for info in infos))
     if not found:
         raise Stop(Exit.NOTHING_FOUND, f"queue {name!r} has no such items in state {state}")
     if found == limit:
@@ -206,7 +206,8 @@ class _Choice:
                 preview(self.options, queue, self._infos(queue, sources(verb or what)), what)
                 return
             self._find(queue, ids)
-            agree(self.options, f"{what} {ids.count} {self.state or ''} items of queue {self.name!r}", yes=yes)
+            state = f" {self.state}" if self.state else ""
+            agree(self.options, f"{what} {ids.count}{state} items of queue {self.name!r}", yes=yes)
             act(self.options, ids, lambda batch: act_on(queue, batch), done_word)
 
     def _find(self, queue: Queue, ids: Ids) -> None:

@@ -95,8 +95,9 @@ class Recovering:
     def reconcile(self, queue: Queue, *, repair: bool = False, patience: Seconds = 30.0) -> Reconciliation:
         """Goes through both sides of a live queue, a thousand items at a time, and names what differs.
 
-        With `repair` an item that Redis has lost and that has not ended is put back at its place, and a row that
-        Postgres lacks is written. Everything else is for people to decide. Nothing is removed.
+        With `repair` an item that Redis has lost and that has not ended is put back at its place, a row that Postgres
+        lacks is written, and an item whose end a failover took back is ended again where nobody holds it. Everything
+        else is for people to decide. Where the server had an older copy, clients are let in when this is done.
 
         Args:
             queue: a client of the live queue.

@@ -134,12 +134,14 @@ class _Comparison:
     repaired: int = 0
     looked_at: int = 0
     certain: bool = True
+    older: bool = False
 
     def run(self) -> Reconciliation:
         started = time.monotonic()
         self.recoveries = Recoveries(self.store, self.filling.name)
         self.batches = Batches(self.recoveries, self.filling)
         self._same_epoch()
+        self.older = self._is_older()
         for suspects in self._suspects():
             self._judge(suspects)
         self._batches()
@@ -155,7 +157,8 @@ class _Comparison:
             time.monotonic() - started,
         )
         if self.repair:
-            self._accept()
+            if self.certain:
+                self._accept()
             self._keep(report)
         return report
 
@@ -163,6 +166,13 @@ class _Comparison:
         """What could not be put back is known now: this server is the queue from here on, and clients may use it."""
         stamp = self.filling.look().stamp
         self.store.rows("reconcile_accept", queue=self.filling.name, stamp=stamp)
+
+    def _is_older(self) -> bool:
+        """Whether Redis has a copy of the queue that nobody may use. No follower reads its journal: it is behind the
+        mirror, not the mirror behind it.
+        """
+        met = self.store.rows("guard_facts", queue=self.filling.name)[0][3]
+        return _plan.too_old(met, self.filling.look().stamp)
 
     def _same_epoch(self) -> None:
         target, known = self.filling.look(), self.recoveries.position()
@@ -271,6 +281,8 @@ class _Comparison:
 
     def _caught_up(self) -> bool:
         """Waits until the follower has read what is in the journal now. False where it does not come that far."""
+        if self.older:
+            return True
         last, until = self.filling.last_in_journal(), time.monotonic() + self.patience
         while True:
             known = self.recoveries.position()

@@ -31,6 +31,14 @@ def test_ls_shows_the_items_of_a_state(run: Call, emails: reliq.Queue) -> None:
     assert rows[0]["failures"] == 1
 
 
+def test_ls_as_json_has_all_that_is_known(run: Call, emails: reliq.Queue) -> None:
+    """What a table has no room for too, so that items can be enqueued elsewhere as they are here."""
+    emails.enqueue("payload", id="a", headers={"h": "v"}, group="g", delay=60)
+    (row,) = run("item", "ls", "emails", "--state", "scheduled", "-o", "json").data
+    assert (row["id"], row["payload"], row["headers"], row["group"]) == ("a", "payload", {"h": "v"}, "g")
+    assert row["at"] > row["enqueued_at"]
+
+
 def test_ls_of_nothing(run: Call, emails: reliq.Queue) -> None:
     """No item in the state is 3."""
     ran = run("item", "ls", "emails", "-o", "json")

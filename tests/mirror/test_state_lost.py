@@ -112,6 +112,20 @@ def test_an_older_copy_of_the_queue_is_noticed(mirror: Mirror, queue: Queue, red
     assert caught.value.older
 
 
+def test_an_older_copy_is_repaired_in_one_run(mirror: Mirror, queue: Queue, redis_client: redis.Redis) -> None:
+    """Nobody follows it, and nobody has to: it is behind the mirror. Clients are let in when what is missing is back."""
+    grown(mirror, queue, 300)
+    backup = dumped(redis_client)
+    queue.enqueue("new", id="new")
+    mirrored(mirror, queue)
+    put_back(redis_client, backup)
+    with pytest.raises(StateLost, match="before"):
+        client_of(queue, mirror=mirror).claim()
+    report = mirror.reconcile(client_of(queue), repair=True, patience=0)
+    assert (report.certain, report.found, report.repaired) == (True, 1, 1)
+    assert [item.id for item in client_of(queue, mirror=mirror).claim(5)] == ["old", "new"]
+
+
 def test_a_follower_does_not_take_an_older_copy_for_the_truth(
     mirror: Mirror, queue: Queue, redis_client: redis.Redis, sql: Sql
 ) -> None:
