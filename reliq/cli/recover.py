@@ -125,9 +125,7 @@ def status(options: Options, dsn: str | None, name: str, *, limit: int) -> None:
 
 
 @_command("reconcile")
-@click.option(
-    "--repair", is_flag=True, help="Put back what Redis has lost, end what had ended, write missing rows."
-)
+@click.option("--repair", is_flag=True, help="Put back what Redis has lost, end what had ended, write missing rows.")
 @duration_option("--patience", default=30.0, help="Wait for so long until the follower has caught up.")
 @yes_option
 def reconcile(options: Options, dsn: str | None, name: str, *, repair: bool, patience: float, yes: bool) -> None:

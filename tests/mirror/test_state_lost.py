@@ -113,7 +113,7 @@ def test_an_older_copy_of_the_queue_is_noticed(mirror: Mirror, queue: Queue, red
 
 
 def test_an_older_copy_is_repaired_in_one_run(mirror: Mirror, queue: Queue, redis_client: redis.Redis) -> None:
-    """Nobody follows it, and nobody has to: it is behind the mirror. Clients are let in when what is missing is back."""
+    """No follower reads it, for it is behind the mirror. Clients are let in when what is missing is back."""
     grown(mirror, queue, 300)
     backup = dumped(redis_client)
     queue.enqueue("new", id="new")
