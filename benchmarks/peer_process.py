@@ -1,9 +1,8 @@
 """A process that fills a backlog and works it off with one of the peers: `python -m benchmarks.peer_process`.
 
 A process of its own for each turn, because workers install signal handlers, loggers and threads, and some can't be
-started twice. What starting and stopping costs is not in the figures: the clocks are read when the first fifth of the
-items has been handled, and when the last one is. So an item's cost is that of a worker that has been running for a
-while.
+started twice. What starting and stopping costs is not in the figures: the clocks are read when a sixth of the items has
+been handled, and when the last one is. So an item's cost is that of a worker that has been running for a while.
 """
 
 from __future__ import annotations

@@ -124,9 +124,14 @@ class Rq:
 class Dramatiq:
     """dramatiq's Redis broker with its default middleware, acknowledging when the handler is done. Items of a killed
     worker are run again after 60 s without its heartbeat, when a command happens to tidy up (one in a thousand does).
+
+    With its default `prefetch` of two for each thread it mostly waits: it sleeps for milliseconds whenever so many
+    are in hand.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prefetch: int | None = None) -> None:
+        if prefetch:
+            os.environ["dramatiq_queue_prefetch"] = str(prefetch)  # noqa: SIM112  # its name; read at the import
         import dramatiq
         from dramatiq.brokers.redis import RedisBroker
 
@@ -259,6 +264,7 @@ PEERS: Mapping[str, Callable[[str], Peer]] = {
     "reliq, 10 tasks": ReliqTasks,
     "rq": Rq,
     "dramatiq, 4 threads": Dramatiq,
+    "dramatiq, 4 threads, prefetch 100": partial(Dramatiq, prefetch=100),
     "huey": Huey,
     "saq, 10 tasks": Saq,
     "celery, solo": partial(Celery, pool="solo", threads=1),

@@ -23,6 +23,7 @@ PAIRS = [
     ("celery, solo", ONE),
     ("celery, 4 threads", THREADS),
     ("dramatiq, 4 threads", THREADS),
+    ("dramatiq, 4 threads, prefetch 100", THREADS),
     ("saq, 10 tasks", TASKS),
     (ONE, THREADS),
     (ONE, TASKS),

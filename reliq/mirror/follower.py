@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import socket
 import threading
+
+import psycopg
 
 from reliq import errors
 from reliq.errors import MirrorConflict, ReliqError, StaleEpoch
@@ -91,7 +94,11 @@ class Follower:
             log.debug("queue %s: another follower is active", self._queue.name)
             if self._stop.wait(STANDBY):
                 return True
-        return Turn(self, connection).run(once)
+        try:
+            return Turn(self, connection).run(once)
+        finally:
+            with contextlib.suppress(psycopg.Error):  # the connection is gone, and the lock with it
+                query(connection, "leave_follower_lock", queue)  # else it is held until Postgres sees that it is closed
 
     def _report(self, error: ReliqError) -> None:
         trouble = f"{type(error).__name__}: {error}"

@@ -20,6 +20,9 @@ INSERT INTO reliq.schema_version (version) VALUES (%(version)s);
 -- name: take_follower_lock
 SELECT pg_try_advisory_lock(hashtextextended('reliq follower ' || %(queue)s::text, 0));
 
+-- name: leave_follower_lock
+SELECT pg_advisory_unlock(hashtextextended('reliq follower ' || %(queue)s::text, 0));
+
 -- name: who_follows
 SELECT follower FROM reliq.queues WHERE queue = %(queue)s;
 

@@ -13,7 +13,7 @@ from reliq import Queue
 from reliq.testing.network import has_namespaces
 from reliq.testing.topology import Topology
 
-DOWN_AFTER = 1.0  # seconds; with less, Sentinels think a new master down before they have connected to it
+DOWN_AFTER = 2.0  # seconds; with less, Sentinels take a busy master, or one that is just new, for a dead one
 
 OpenQueue = Callable[..., Queue]
 
