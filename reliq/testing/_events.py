@@ -6,6 +6,7 @@ decided. docs/reference/history-checker.md lists the events and their fields.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 def _events_of(path: Path) -> Iterator[Event]:
     torn = 0
-    with path.open("rb") as lines:
+    with io.BytesIO(path.read_bytes()) as lines:  # at once: a file that grows while it is read has torn lines anywhere
         for number, line in enumerate(lines, start=1):
             try:
                 event = from_line(line)
